@@ -1,0 +1,146 @@
+"""sensor_msgs Image and CompressedImage, from rclpy or a bag alike, to arrays.
+
+Messages are duck-typed by their fields; this module imports no ROS. It checks sizes before it allocates and never
+guesses: what cannot be decoded faithfully is refused with a DataError.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from egowm_core.errors import DataError
+from egowm_core.types import ImageArray
+
+MAX_SIDE = 8192
+_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "8uc1": 1}
+_TO_RGB = {
+    "bgr8": cv2.COLOR_BGR2RGB,
+    "rgba8": cv2.COLOR_RGBA2RGB,
+    "bgra8": cv2.COLOR_BGRA2RGB,
+    "mono8": cv2.COLOR_GRAY2RGB,
+    "8uc1": cv2.COLOR_GRAY2RGB,
+}
+_LABEL_ENCODINGS = ("16uc1", "mono16")
+_JPEG_MAGIC, _PNG_MAGIC = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_JPEG_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def decode_image(message: Any) -> ImageArray:
+    """Image or CompressedImage to (H,W,3) uint8 RGB, contiguous; always a copy or freshly decoded.
+
+    Raises DataError on an unsupported encoding, sizes that disagree, an absurd size or corrupt data.
+    """
+    if hasattr(message, "format"):
+        return decode_compressed(_bytes(message.data), str(message.format))
+    encoding = str(message.encoding).lower()
+    if encoding not in _CHANNELS:
+        raise DataError(
+            f"image encoding {message.encoding!r} is not supported; publish rgb8, bgr8, rgba8, bgra8 or mono8"
+            f" (debayer or convert it before)"
+        )
+    channels = _CHANNELS[encoding]
+    rows = _rows(message, bytes_per_pixel=channels)
+    pixels = rows[:, : int(message.width) * channels].reshape(int(message.height), int(message.width), channels)
+    if encoding == "rgb8":
+        return np.ascontiguousarray(pixels) if pixels.base is None else pixels.copy()
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), _TO_RGB[encoding]), np.uint8)
+
+
+def decode_labels(message: Any) -> NDArray[np.uint16]:
+    """A 16-bit Image (16UC1, mono16) or PNG CompressedImage to (H,W) uint16. Raises DataError."""
+    if hasattr(message, "format"):
+        data = _bytes(message.data)
+        _check_compressed(data, str(message.format))
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        if image is None or image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
+            got = "nothing" if image is None else f"{image.shape} {image.dtype}"
+            raise DataError(f"label image must be a single-channel 16-bit PNG, decoded {got}; record it as 16UC1 png")
+        return np.asarray(image, np.uint16)
+    if str(message.encoding).lower() not in _LABEL_ENCODINGS:
+        raise DataError(f"label image encoding {message.encoding!r}; expected 16UC1 or mono16")
+    width = int(message.width)
+    rows = np.ascontiguousarray(_rows(message, bytes_per_pixel=2)[:, : 2 * width])
+    order = ">u2" if bool(getattr(message, "is_bigendian", 0)) else "<u2"
+    return np.asarray(rows.view(order), np.uint16)
+
+
+def decode_compressed(data: NDArray[np.uint8] | bytes, image_format: str = "") -> ImageArray:
+    """JPEG or PNG bytes to (H,W,3) uint8 RGB; the bytes decide, ``image_format`` only serves the message.
+
+    Raises DataError on other formats, truncated or corrupt data and absurd sizes.
+    """
+    buffer = _bytes(data)
+    _check_compressed(buffer, image_format)
+    bgr = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if bgr is None:
+        raise DataError(f"compressed image ({image_format!r}, {buffer.size} bytes) is corrupt; check the camera")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), np.uint8)
+
+
+def _bytes(data: Any) -> NDArray[np.uint8]:
+    """A flat uint8 view of bytes, memoryview, array.array or ndarray, without a copy."""
+    if isinstance(data, np.ndarray):
+        return data.reshape(-1) if data.dtype == np.uint8 else np.frombuffer(data.tobytes(), np.uint8)
+    try:
+        return np.frombuffer(data, np.uint8)
+    except (TypeError, ValueError, BufferError):
+        return np.array(data, np.uint8).reshape(-1)
+
+
+def _rows(message: Any, *, bytes_per_pixel: int) -> NDArray[np.uint8]:
+    """(H,step) bytes of a raw image after its sizes were checked."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    _check_size(height, width)
+    if step < width * bytes_per_pixel:
+        raise DataError(
+            f"image step {step} is less than width {width} x {bytes_per_pixel} bytes; fix the driver's message"
+        )
+    data = _bytes(message.data)
+    if data.size != height * step:
+        raise DataError(
+            f"image data has {data.size} bytes, expected height {height} x step {step} = {height * step};"
+            f" the driver's message is inconsistent"
+        )
+    return data.reshape(height, step)
+
+
+def _check_size(height: int, width: int) -> None:
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise DataError(f"image size {height}x{width} is absurd; expected 1..{MAX_SIDE} pixels a side")
+
+
+def _check_compressed(data: NDArray[np.uint8], image_format: str) -> None:
+    if "compresseddepth" in image_format.lower():
+        raise DataError(f"format {image_format!r} is a depth image; choose the colour image topic")
+    head = data[:24].tobytes()
+    if head.startswith(_JPEG_MAGIC):
+        _check_size(*_jpeg_size(data))
+        tail = data[-1024:].tobytes().rstrip(b"\x00")
+        if b"\xff\xd9" not in tail[-64:]:
+            raise DataError(f"JPEG of {data.size} bytes has no end marker: it was cut short; drop it")
+    elif head.startswith(_PNG_MAGIC) and len(head) == 24:
+        _check_size(int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big"))
+    else:
+        raise DataError(
+            f"compressed image format {image_format!r} ({data.size} bytes, starting {head[:4].hex() or 'empty'})"
+            f" is neither JPEG nor PNG; publish jpeg or png"
+        )
+
+
+def _jpeg_size(data: NDArray[np.uint8]) -> tuple[int, int]:
+    """Height and width from the frame header of a JPEG, without decoding it."""
+    head = data[: 1 << 18].tobytes()
+    at = 2
+    while at + 9 <= len(head) and head[at] == 0xFF:
+        marker = head[at + 1]
+        if marker in _JPEG_SOF:
+            return int.from_bytes(head[at + 5 : at + 7], "big"), int.from_bytes(head[at + 7 : at + 9], "big")
+        if marker == 0xFF:  # fill byte
+            at += 1
+        else:
+            at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+    raise DataError(f"JPEG of {data.size} bytes has no frame header: it is corrupt; drop it")

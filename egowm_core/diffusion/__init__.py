@@ -1,0 +1,1 @@
+"""Diffusion in sigma space: preconditioning, noise levels, samplers, losses. Knows no backbone."""

@@ -1,0 +1,1 @@
+"""Backbone adapters: each turns one family of pretrained video models into a denoiser that follows actions."""

@@ -1,0 +1,67 @@
+"""From context frames and actions to what a denoiser is given: latents, and the rotation-compensated context.
+
+The dataset side (training) and the live side (``world_model.py``) call the same functions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from egowm_core.diffusion.denoiser import Context
+from egowm_core.embodiment import Embodiment
+from egowm_core.errors import ConfigError
+from egowm_core.models.action_encoder import integrate
+from egowm_core.models.vae import FrameAutoencoder, to_unit_range
+from egowm_core.models.warp import CameraGeometry, warp_by_pose
+
+
+def camera_geometry(embodiment: Embodiment) -> CameraGeometry:
+    """Geometry of the embodiment's first camera at the size the model sees.
+
+    Raises:
+        ConfigError: the embodiment does not say it.
+    """
+    camera = embodiment.camera()
+    known = (camera.hfov_deg, camera.pitch_deg, camera.height_m, camera.forward_m)
+    if any(value is None for value in known):
+        raise ConfigError(
+            f"embodiment {embodiment.name!r}: camera {camera.name!r} needs hfov_deg, pitch_deg, height_m and forward_m "
+            "for a model that compensates rotation; add them to the YAML or use a checkpoint without context_warp"
+        )
+    hfov, pitch, height_m, forward_m = (float(value) for value in known if value is not None)
+    return CameraGeometry(camera.height, camera.width, math.radians(hfov), math.radians(pitch), height_m, forward_m)
+
+
+def composed_pose(actions: Tensor, embodiment: Embodiment) -> Tensor:
+    """Normalised actions (B,T,D) -> pose (B,T,3) since the context frame, in m and rad; needs a planar base."""
+    scale = torch.as_tensor(embodiment.scales, dtype=torch.float32, device=actions.device)
+    return integrate(actions.float(), kind="se2", scale=scale)
+
+
+def encode_context(
+    vae: FrameAutoencoder,
+    images: Tensor,
+    actions: Tensor,
+    *,
+    embodiment: Embodiment,
+    context_warp: bool,
+    latents: Tensor | None = None,
+) -> Context:
+    """Context ``images`` (B,K,H,W,3) uint8 and normalised ``actions`` (B,T,D) -> :class:`Context`.
+
+    ``latents`` (B,K,C,h,w) may be given when they are known already.
+    """
+    frames = to_unit_range(images)
+    if latents is None:
+        latents = vae.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+    if not context_warp:
+        return Context(latents)
+    pose = composed_pose(actions, embodiment)
+    warped, visible = warp_by_pose(frames[:, -1], pose, camera_geometry(embodiment), depth="infinity")
+    compensated = vae.encode(warped.flatten(0, 1)).unflatten(0, warped.shape[:2])
+    cells = functional.avg_pool2d(visible.flatten(0, 1), vae.config.downscale).unflatten(0, visible.shape[:2])
+    return Context(latents, compensated, cells)

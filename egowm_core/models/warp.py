@@ -1,0 +1,92 @@
+"""What the newest context frame would look like from another pose, by geometry alone (no network).
+
+Two depth assumptions: ``infinity`` compensates rotation only, which is exact at any depth and needs only the camera's
+field of view and pitch; ``floor`` also moves the pixels below the horizon as if all lay on the floor plane. The first
+can be an input of a model (its action embedding then answers for everything that depends on depth); the second is the
+baseline that a model has to beat.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class CameraGeometry:
+    """A pinhole camera looking forward on a planar base. Angles in rad, lengths in m; pitch is positive downwards."""
+
+    height: int
+    width: int
+    hfov: float
+    pitch: float
+    height_m: float
+    forward_m: float
+
+    @property
+    def focal(self) -> float:
+        """Focal length in pixels (square pixels, centred)."""
+        return self.width / 2 / math.tan(self.hfov / 2)
+
+
+def body_rays(camera: CameraGeometry, *, device: torch.device) -> Tensor:
+    """Direction of each pixel (H,W,3) in the body frame (x forward, y left, z up)."""
+    v = torch.arange(camera.height, device=device, dtype=torch.float32) + 0.5 - camera.height / 2
+    u = torch.arange(camera.width, device=device, dtype=torch.float32) + 0.5 - camera.width / 2
+    down, right = torch.meshgrid(v / camera.focal, u / camera.focal, indexing="ij")
+    forward = torch.ones_like(down)
+    sin, cos = math.sin(camera.pitch), math.cos(camera.pitch)
+    return torch.stack([cos * forward - sin * down, -right, -sin * forward - cos * down], dim=-1)
+
+
+def warp_by_pose(images: Tensor, pose: Tensor, camera: CameraGeometry, *, depth: str) -> tuple[Tensor, Tensor]:
+    """Warp ``images`` (B,3,H,W) to each body pose (B,T,3) x, y, yaw relative to where they were taken (m, rad).
+
+    Returns the warped images (B,T,3,H,W), border pixels repeated where nothing is known, and the known part
+    (B,T,1,H,W) as 0 or 1.
+
+    Raises:
+        ValueError: ``depth`` is neither 'infinity' nor 'floor'.
+    """
+    if depth not in ("infinity", "floor"):
+        raise ValueError(f"depth is 'infinity' or 'floor', got {depth!r}")
+    batch, horizon = pose.shape[:2]
+    rays = body_rays(camera, device=images.device)  # of the future camera, in the future body frame
+    cos, sin = pose[..., 2].cos(), pose[..., 2].sin()
+    rotation = torch.stack(
+        [torch.stack([cos, -sin], dim=-1), torch.stack([sin, cos], dim=-1)], dim=-2
+    )  # (B,T,2,2), future body -> context body
+    planar = torch.einsum("btij,hwj->bthwi", rotation, rays[..., :2])
+    vertical = rays[..., 2].expand(batch, horizon, *rays.shape[:2])
+    directions = torch.cat([planar, vertical[..., None]], dim=-1)
+    if depth == "floor":
+        directions = _meet_floor(directions, rays, pose, rotation, camera)
+    x, y, z = directions.unbind(-1)
+    pitch_sin, pitch_cos = math.sin(camera.pitch), math.cos(camera.pitch)
+    ahead = pitch_cos * x - pitch_sin * z
+    below = -pitch_sin * x - pitch_cos * z
+    in_front = ahead > 1e-3
+    ahead = ahead.clamp(min=1e-3)
+    column = -y / ahead * camera.focal * 2 / camera.width
+    row = below / ahead * camera.focal * 2 / camera.height
+    visible = in_front & (column.abs() <= 1) & (row.abs() <= 1)
+    grid = torch.stack([column, row], dim=-1).clamp(-4, 4).flatten(0, 1)
+    source = images[:, None].expand(-1, horizon, -1, -1, -1).flatten(0, 1)
+    warped = functional.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return warped.unflatten(0, (batch, horizon)), visible[:, :, None].to(images.dtype)
+
+
+def _meet_floor(directions: Tensor, rays: Tensor, pose: Tensor, rotation: Tensor, camera: CameraGeometry) -> Tensor:
+    """Below the horizon, from the context camera to where the future camera's ray meets the floor; above, unchanged."""
+    downwards = -rays[..., 2]
+    reach = camera.height_m / downwards.clamp(min=1e-3)  # ray parameter at the floor
+    mount = torch.tensor([camera.forward_m, 0.0], device=pose.device)
+    future_camera = pose[..., :2] + torch.einsum("btij,j->bti", rotation, mount)
+    offset = (future_camera - mount)[:, :, None, None, :]  # between the two cameras, level
+    on_floor = directions * reach[..., None]
+    on_floor = torch.cat([on_floor[..., :2] + offset, on_floor[..., 2:]], dim=-1)
+    return torch.where((downwards > 1e-2)[..., None], on_floor, directions)

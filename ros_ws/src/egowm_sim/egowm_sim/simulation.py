@@ -1,0 +1,199 @@
+"""One robot in one room: step it, look through its camera, read its odometry and the truth.
+
+Deterministic: equal seeds and equal commands give equal images and odometry. Knows no ROS; simulated time
+starts at ``start_ns`` and moves only with ``step``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egowm_core.geometry import yaw_from_quaternion
+from egowm_sim.backend import SimulationError, mujoco
+from egowm_sim.render import CameraRenderer
+from egowm_sim.robot import Odometry, SpeedRamp, WheelOdometry, wheel_speeds
+from egowm_sim.rooms import generate_room
+from egowm_sim.scene import build_scene
+
+TIMESTEP_S = 0.005
+TICK_S = 0.01  # how often the wheels get a new set speed
+START_NS = 1_700_000_000_000_000_000
+SETTLE_TICKS = 30
+
+
+@dataclass(frozen=True)
+class Pose:
+    """True pose in the room (m, rad) and true body twist (m/s, rad/s)."""
+
+    x: float
+    y: float
+    yaw: float
+    v: float
+    w: float
+
+
+@dataclass(frozen=True)
+class Instant:
+    """Odometry and true pose of one instant."""
+
+    odometry: Odometry
+    pose: Pose
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class Observation:
+    """``image`` (H,W,3) uint8 RGB with the odometry and true pose of the same instant."""
+
+    image: NDArray[np.uint8]
+    odometry: Odometry
+    pose: Pose
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class Truth:
+    """``segmentation`` (H,W) uint16 structure ids, 0 = background; ``depth_m`` (H,W) float32 along the optical axis."""
+
+    segmentation: NDArray[np.uint16]
+    depth_m: NDArray[np.float32]
+
+
+class Simulation:
+    """A room, a robot and its camera, all of ``seed``.
+
+    Args:
+        seed: picks room, start pose and wheel errors; not negative.
+        height, width: image size in pixels.
+        start_ns: stamp of the first instant.
+
+    Raises:
+        SimulationError: the arguments are out of range, or no OpenGL back end works (at the first image).
+    """
+
+    def __init__(self, *, seed: int, height: int = 240, width: int = 320, start_ns: int = START_NS) -> None:
+        if seed < 0:
+            raise SimulationError(f"seed is {seed}; expected 0 or more")
+        if not (16 <= height <= 2160 and 16 <= width <= 3840):
+            raise SimulationError(f"image size is {height}x{width}; expected between 16x16 and 2160x3840")
+        self.seed, self.height, self.width = seed, height, width
+        self.room = generate_room(seed)
+        rng = np.random.default_rng([seed, 0x0B07])
+        x, y = self.room.floor_map.random_free(rng)
+        yaw = float(rng.uniform(-math.pi, math.pi))
+        self.scene = build_scene(self.room, x=x, y=y, yaw=yaw, height=height, width=width, timestep_s=TIMESTEP_S)
+        self._model = self.scene.model
+        self._data = mujoco.MjData(self._model)
+        self._base = self._model.body("base").id
+        self._wheels = np.array([self._model.joint(name).qposadr[0] for name in ("left", "right")])
+        self._substeps = round(TICK_S / TIMESTEP_S)
+        self._renderer: CameraRenderer | None = None
+        mujoco.mj_step(self._model, self._data, SETTLE_TICKS * self._substeps)
+        self.start_ns = start_ns
+        self._ticks = 0
+        self._ramp = SpeedRamp()
+        self._odometry = WheelOdometry(rng, angles=self._data.qpos[self._wheels], stamp_ns=start_ns)
+
+    @property
+    def stamp_ns(self) -> int:
+        """Simulated time now."""
+        return self.start_ns + self._ticks * round(TICK_S * 1e9)
+
+    def shift_clock(self, by_ns: int) -> None:
+        """Move the stamps of now and all that follows by ``by_ns`` (a start elsewhere, a stall); nothing else moves."""
+        self.start_ns += by_ns
+        self._odometry.shift_clock(by_ns)
+
+    @property
+    def command(self) -> tuple[float, float]:
+        """The (v, w) in m/s and rad/s that the wheels are asked for now, after all limits."""
+        return self._ramp.v, self._ramp.w
+
+    def step(self, v: float, w: float, dt_s: float) -> Odometry:
+        """Drive towards ``v`` m/s and ``w`` rad/s for ``dt_s`` (a multiple of 10 ms); returns the new odometry.
+
+        Raises:
+            SimulationError: a value is not finite or ``dt_s`` is not a positive multiple of the tick.
+        """
+        ticks = round(dt_s / TICK_S)
+        if ticks < 1 or abs(ticks * TICK_S - dt_s) > 1e-6 or not (math.isfinite(v) and math.isfinite(w)):
+            raise SimulationError(
+                f"step(v={v}, w={w}, dt_s={dt_s}): expected finite speeds and dt_s a positive multiple of {TICK_S} s"
+            )
+        for _ in range(ticks):
+            self._data.ctrl[:] = wheel_speeds(*self._ramp.advance(v, w, TICK_S))
+            mujoco.mj_step(self._model, self._data, self._substeps)
+        self._ticks += ticks
+        return self._odometry.update(self._data.qpos[self._wheels], self.stamp_ns)
+
+    def odometry(self) -> Odometry:
+        """Wheel odometry of the last step."""
+        return self._odometry.now
+
+    def pose(self) -> Pose:
+        """True pose and twist."""
+        x, y, _, qw, qx, qy, qz = self._data.qpos[:7]
+        yaw = yaw_from_quaternion(qx, qy, qz, qw)
+        vx, vy = self._data.qvel[:2]
+        return Pose(float(x), float(y), yaw, float(vx * math.cos(yaw) + vy * math.sin(yaw)), float(self._data.qvel[5]))
+
+    def observe(self) -> Observation:
+        """The camera's picture with odometry and true pose, now."""
+        self.open_camera()
+        instant = self.snapshot()
+        return Observation(self.render(), instant.odometry, instant.pose, instant.stamp_ns)
+
+    def truth(self) -> Truth:
+        """Structure ids and depth of the camera's picture, now."""
+        self.open_camera()
+        self.snapshot()
+        assert self._renderer is not None
+        return Truth(*self._renderer.truth())
+
+    # ---- for who renders in a thread of its own: open_camera and render there, snapshot beside step ------------
+
+    def open_camera(self) -> None:
+        """Make the renderer, which from then on belongs to the calling thread.
+
+        Raises:
+            SimulationError: no OpenGL back end works; the message names the packages.
+        """
+        if self._renderer is None:
+            self._renderer = CameraRenderer(self.scene, height=self.height, width=self.width)
+
+    def snapshot(self) -> Instant:
+        """Take the present poses for the next ``render``; from the thread that steps, while none renders."""
+        if self._renderer is None:
+            raise SimulationError("there is no camera yet; call open_camera() first, in the thread that will render")
+        self._renderer.update(self._data)
+        return Instant(self.odometry(), self.pose(), self.stamp_ns)
+
+    def render(self) -> NDArray[np.uint8]:
+        """The picture (H,W,3) uint8 RGB of the last ``snapshot``."""
+        if self._renderer is None:
+            raise SimulationError("there is no camera yet; call open_camera() first, in the thread that will render")
+        return self._renderer.image()
+
+    def contacts(self) -> int:
+        """How many contacts the robot's body has now with anything but the floor (bumps)."""
+        floor = self._model.geom("floor").id
+        return sum(floor not in (contact.geom1, contact.geom2) for contact in self._data.contact[: self._data.ncon])
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def __enter__(self) -> Simulation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,102 @@
+"""What a training run is asked to do: a YAML file into checked dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from egowm_core.errors import ConfigError
+from egowm_core.models.registry import check_name
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class AutoencoderRun:
+    """Training of the frame autoencoder."""
+
+    steps: int = 4000
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    basis_frames: int = 2000  # frames that the linear shortcut is fitted on
+
+
+@dataclass(frozen=True)
+class DenoiserRun:
+    """Training of the action-conditioned denoiser."""
+
+    steps: int = 10000
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    action_learning_rate_scale: float = 1.0  # the paper: 10 when a pretrained backbone is fine-tuned
+    warmup_steps: int = 200
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    sigma_log_mean: float = 1.0
+    sigma_log_std: float = 1.4
+    compensation_dropout: float = 0.0  # share of clips that see no rotation-compensated context
+    min_motion: float = 0.0  # clips that move less (in channel scales, summed over the chunk) are drawn less often
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the finished model samples unless told otherwise."""
+
+    sampler: str = "euler"
+    num_denoising_steps: int = 4
+    sigma_min: float = 0.05
+    sigma_max: float = 20.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run: dataset directory in, checkpoint directory out."""
+
+    name: str
+    dataset: str
+    out: str
+    seed: int = 0
+    bf16: bool = False
+    threads: int = 0  # 0: PyTorch's choice
+    save_every_s: float = 120.0
+    validation_episodes: int = 4  # the last ones of the dataset, never trained on
+    vae: dict[str, Any] = field(default_factory=dict)
+    denoiser: dict[str, Any] = field(default_factory=dict)
+    autoencoder_run: AutoencoderRun = field(default_factory=AutoencoderRun)
+    denoiser_run: DenoiserRun = field(default_factory=DenoiserRun)
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+def _section(kind: type[Section], values: Any, where: str) -> Section:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected a mapping, got {values!r}")
+    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    for name in values:
+        check_name(name, known, what=f"key of {where}")
+    return kind(**values)
+
+
+def load_train_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainConfig:
+    """Read a run's YAML; ``overrides`` replace top-level keys.
+
+    Raises:
+        ConfigError: unreadable, not a mapping, unknown or missing keys.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML ({error}); expected a training configuration") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
+    values.update({key: value for key, value in (overrides or {}).items() if value is not None})
+    for key, kind in (("autoencoder_run", AutoencoderRun), ("denoiser_run", DenoiserRun), ("sampling", Sampling)):
+        values[key] = _section(kind, values.get(key, {}), f"{path}: {key}")
+    missing = [key for key in ("name", "dataset", "out") if key not in values]
+    if missing:
+        raise ConfigError(f"{path}: missing {', '.join(missing)}")
+    return _section(TrainConfig, values, str(path))

@@ -1,0 +1,65 @@
+"""The rows of the evaluation table: each maps context frames and actions to predicted frames, knowing no future."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from egowm_core.data.normalize import normalize
+from egowm_core.models.conditioning import camera_geometry, composed_pose
+from egowm_core.models.vae import to_uint8, to_unit_range
+from egowm_core.models.warp import warp_by_pose
+from egowm_core.types import FloatArray, ImageArray
+from egowm_core.world_model import WorldModel
+
+Predictor = Callable[[ImageArray, FloatArray, FloatArray], ImageArray]
+"""(context (B,K,H,W,3), actions (B,T,D), another clip's actions (B,T,D)) -> predicted (B,T,H,W,3)."""
+
+
+def table_rows(model: WorldModel, *, num_denoising_steps: int | None, seed: int) -> dict[str, Predictor]:
+    """Row name to predictor, in the order of the table."""
+
+    def predict(context: ImageArray, actions: FloatArray, **options: bool | NDArray[np.floating]) -> ImageArray:
+        return model.predict(
+            context,
+            actions,
+            seed=seed,
+            num_denoising_steps=num_denoising_steps,
+            **options,  # type: ignore[arg-type]
+        ).images
+
+    rows: dict[str, Predictor] = {
+        "model": lambda context, actions, wrong: predict(context, actions),
+        "model_wrong_actions": lambda context, actions, wrong: predict(context, wrong),
+        "copy_last": lambda context, actions, wrong: np.repeat(context[:, -1:], actions.shape[1], axis=1),
+        "warp_only": lambda context, actions, wrong: _warp(model, context, actions, depth="floor"),
+    }
+    if model.denoiser.config.context_warp:
+        rows |= {
+            "rotation_only": lambda context, actions, wrong: _warp(model, context, actions, depth="infinity"),
+            "model_wrong_embedding": lambda context, actions, wrong: predict(context, actions, embedded_actions=wrong),
+            "model_uncompensated": lambda context, actions, wrong: predict(context, actions, use_compensation=False),
+            "model_uncompensated_wrong_actions": lambda context, actions, wrong: predict(
+                context, wrong, use_compensation=False
+            ),
+        }
+    return rows
+
+
+@torch.inference_mode()
+def reconstruct(model: WorldModel, observed: ImageArray) -> ImageArray:
+    """The observed frames (B,T,H,W,3) through the autoencoder: the ceiling for any prediction in its latents."""
+    frames = to_unit_range(torch.from_numpy(np.ascontiguousarray(observed)))
+    latents = model.vae.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+    return np.asarray(to_uint8(model.vae.decode(latents)).numpy())
+
+
+@torch.inference_mode()
+def _warp(model: WorldModel, context: ImageArray, actions: FloatArray, *, depth: str) -> ImageArray:
+    frames = to_unit_range(torch.from_numpy(np.ascontiguousarray(context[:, -1])))
+    pose = composed_pose(torch.from_numpy(normalize(actions, model.embodiment)), model.embodiment)
+    warped, _ = warp_by_pose(frames, pose, camera_geometry(model.embodiment), depth=depth)
+    return np.asarray(to_uint8(warped).numpy())
