@@ -23,7 +23,7 @@ from egowm_core.diffusion.samplers import SAMPLERS
 from egowm_core.diffusion.sigmas import karras_sigmas
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import CheckpointError, RolloutError
-from egowm_core.models.conditioning import encode_context
+from egowm_core.models.conditioning import WARPS, encode_context
 from egowm_core.models.registry import build_denoiser
 from egowm_core.models.svd import SVDDenoiser
 from egowm_core.models.vae import FrameAutoencoder, to_uint8, vae_config_from_dict
@@ -63,6 +63,7 @@ class WorldModel:
         self._sampler = SAMPLERS[sampling["sampler"]]
         self._sigma_range = (float(sampling["sigma_min"]), float(sampling["sigma_max"]))
         self.num_denoising_steps = int(sampling["num_denoising_steps"])
+        self.warp = str(sampling.get("warp", "none"))
         self.preprocess = Preprocess.for_camera(embodiment.camera())
 
     @property
@@ -115,14 +116,13 @@ class WorldModel:
         *,
         seed: int = 0,
         num_denoising_steps: int | None = None,
-        use_compensation: bool = True,
+        warp: str | None = None,
         embedded_actions: NDArray[np.floating] | None = None,
     ) -> Prediction:
         """Array-level rollout of a batch: ``context`` (B,K,H,W,3) uint8, ``actions`` (B,T,D) in units, any T >= 1.
 
-        ``use_compensation=False`` withholds the rotation-compensated context from a model that can use one, so that
-        actions reach it through the embedding alone; ``embedded_actions`` (B,T,D) go to the embedding in place of
-        ``actions``: both are for ablations.
+        ``warp`` overrides what geometry compensates (see ``conditioning.WARPS``): with 'none', actions reach the model
+        through the embedding alone. ``embedded_actions`` (B,T,D) go to the embedding in place of ``actions``.
 
         Raises:
             RolloutError: shapes that do not fit.
@@ -135,6 +135,11 @@ class WorldModel:
             )
         if actions.ndim != 3 or len(actions) != len(context) or actions.shape[1] < 1:
             raise RolloutError(f"actions are (B,T,D) with B = {len(context)} and T >= 1, got {actions.shape}")
+        warp = warp or self.warp
+        if warp not in WARPS or (warp != "none" and not self.denoiser.config.context_warp):
+            raise RolloutError(
+                f"warp {warp!r}: {self.name} takes {WARPS if self.denoiser.config.context_warp else 'none'}"
+            )
         started = time.perf_counter()
         timings = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
         generator = torch.Generator().manual_seed(seed)
@@ -146,9 +151,7 @@ class WorldModel:
         latents: Tensor | None = None
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             for chunk, shown in zip(moves, embedded, strict=True):
-                frames, latents = self._predict_chunk(
-                    images, latents, chunk, shown, steps, generator, use_compensation, timings
-                )
+                frames, latents = self._predict_chunk(images, latents, chunk, shown, steps, generator, warp, timings)
                 predicted.append(frames)
                 images = torch.cat([images, frames], dim=1)[:, -self.context_frames :]
         timings["total"] = time.perf_counter() - started
@@ -169,7 +172,7 @@ class WorldModel:
         embedded: Tensor,
         steps: int,
         generator: torch.Generator,
-        use_compensation: bool,
+        warp: str,
         timings: dict[str, float],
     ) -> tuple[Tensor, Tensor]:
         """One chunk: uint8 frames (B,T,H,W,3) and the latents (B,K,C,h,w) that the next chunk starts from."""
@@ -179,7 +182,7 @@ class WorldModel:
             images,
             actions,
             embodiment=self.embodiment,
-            context_warp=self.denoiser.config.context_warp and use_compensation,
+            warps=[warp] * len(images),
             latents=latents,
         )
         encoded = time.perf_counter()

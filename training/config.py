@@ -39,7 +39,7 @@ class DenoiserRun:
     ema_decay: float = 0.999
     sigma_log_mean: float = 1.0
     sigma_log_std: float = 1.4
-    compensation_dropout: float = 0.0  # share of clips that see no rotation-compensated context
+    warp_shares: dict[str, float] = field(default_factory=lambda: {"none": 1.0})  # of clips; see conditioning.WARPS
     min_motion: float = 0.0  # clips that move less (in channel scales, summed over the chunk) are drawn less often
 
 
@@ -51,6 +51,7 @@ class Sampling:
     num_denoising_steps: int = 4
     sigma_min: float = 0.05
     sigma_max: float = 20.0
+    warp: str = "none"  # what geometry compensates, see conditioning.WARPS
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,6 @@ as float16. Load it with `egowm_core.load_world_model`.
 - seed {config.seed}
 - autoencoder {config.autoencoder_run.steps} steps of {config.autoencoder_run.batch_size * 4} frames;
   denoiser {run.steps} steps of {run.batch_size} clips, learning rate {run.learning_rate:g}
-- share of clips without the rotation-compensated context: {run.compensation_dropout:g}
+- what geometry compensated before the network, by share of clips: {run.warp_shares}
 {rows}
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from tqdm import tqdm
 from egowm_core.diffusion.denoiser import Context
 from egowm_core.diffusion.losses import edm_loss
 from egowm_core.diffusion.sigmas import lognormal_sigmas
-from egowm_core.models.conditioning import encode_context
+from egowm_core.models.conditioning import WARPS, encode_context
 from egowm_core.models.registry import build_denoiser
 from egowm_core.models.svd import SVDDenoiser
 from egowm_core.models.vae import FrameAutoencoder, to_unit_range
@@ -78,10 +77,11 @@ def fit_denoiser(
                     batch.images[:, : data.context],
                     batch.actions,
                     embodiment=data.embodiment,
-                    context_warp=denoiser.config.context_warp,
+                    warps=rng.choice(
+                        list(run.warp_shares), size=run.batch_size, p=list(run.warp_shares.values())
+                    ).tolist(),
                     latents=context,
                 )
-                known = _withhold(known, torch.from_numpy(rng.random(run.batch_size) < run.compensation_dropout))
             loss = _loss(denoiser, future, known, batch.actions, run, generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(denoiser.parameters(), run.gradient_clip)
@@ -118,18 +118,6 @@ def _loss(
         action=actions,
         preconditioning=denoiser.preconditioning,
         generator=generator,
-    )
-
-
-def _withhold(context: Context, dropped: Tensor) -> Context:
-    """Clips marked in ``dropped`` (B,) get the plain context in place of the compensated one, known nowhere."""
-    if context.compensated is None or context.visible is None:
-        return context
-    mask = dropped[:, None, None, None, None]
-    return replace(
-        context,
-        compensated=torch.where(mask, context.latents[:, -1:], context.compensated),
-        visible=torch.where(mask, 0.0, context.visible),
     )
 
 
@@ -170,20 +158,24 @@ def _append_curve(
     generator = torch.Generator().manual_seed(config.seed)
     sigma = torch.full(batch.actions.shape[:2], config.sampling.sigma_max)
     row: dict[str, float] = {"step": step, "time_s": round(time.time(), 1)}
-    modes = {"": denoiser.config.context_warp, "uncompensated_": False}
+    modes = [warp for warp in WARPS if config.denoiser_run.warp_shares.get(warp)]
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bf16):
         frames = to_unit_range(batch.images)
         clip = vae.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).float()
         future = clip[:, data.context :]
         noisy = future * 0 + config.sampling.sigma_max * torch.randn(future.shape, generator=generator)
-        for mode, warp in modes.items():
+        for warp in modes:
             for name, order in (("true", slice(None)), ("wrong", [*range(1, len(future)), 0])):
                 actions = batch.actions[order]
                 known = encode_context(
-                    vae, batch.images[:, : data.context], actions, embodiment=data.embodiment, context_warp=warp
+                    vae,
+                    batch.images[:, : data.context],
+                    actions,
+                    embodiment=data.embodiment,
+                    warps=[warp] * len(actions),
                 )
                 predicted = denoiser.denoise(noisy, sigma, known, actions)
-                row[mode + name] = float((predicted - future)[:, -1].square().mean())
+                row[f"{warp}_{name}"] = float((predicted - future)[:, -1].square().mean())
         row["copy"] = float((clip[:, data.context - 1] - future[:, -1]).square().mean())
     new = not path.exists()
     with path.open("a", newline="") as file:

@@ -11,7 +11,7 @@ import numpy as np
 
 from egowm_core.types import ImageArray
 
-_ROWS = ("model", "model_wrong_actions", "model_uncompensated", "warp_only", "autoencoder")
+_ROWS = ("model", "model_wrong_actions", "model_warp_none", "warp_only", "autoencoder")
 
 
 class _Clip(Protocol):

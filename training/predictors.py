@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from egowm_core.data.normalize import normalize
-from egowm_core.models.conditioning import camera_geometry, composed_pose
+from egowm_core.models.conditioning import WARPS, camera_geometry, composed_pose
 from egowm_core.models.vae import to_uint8, to_unit_range
 from egowm_core.models.warp import warp_by_pose
 from egowm_core.types import FloatArray, ImageArray
@@ -22,7 +23,7 @@ Predictor = Callable[[ImageArray, FloatArray, FloatArray], ImageArray]
 def table_rows(model: WorldModel, *, num_denoising_steps: int | None, seed: int) -> dict[str, Predictor]:
     """Row name to predictor, in the order of the table."""
 
-    def predict(context: ImageArray, actions: FloatArray, **options: bool | NDArray[np.floating]) -> ImageArray:
+    def predict(context: ImageArray, actions: FloatArray, **options: str | NDArray[np.floating]) -> ImageArray:
         return model.predict(
             context,
             actions,
@@ -35,18 +36,29 @@ def table_rows(model: WorldModel, *, num_denoising_steps: int | None, seed: int)
         "model": lambda context, actions, wrong: predict(context, actions),
         "model_wrong_actions": lambda context, actions, wrong: predict(context, wrong),
         "copy_last": lambda context, actions, wrong: np.repeat(context[:, -1:], actions.shape[1], axis=1),
-        "warp_only": lambda context, actions, wrong: _warp(model, context, actions, depth="floor"),
+        "warp_only": lambda context, actions, wrong: _warp(model, context, actions, floor=True),
+        "rotation_only": lambda context, actions, wrong: _warp(model, context, actions, floor=False),
     }
-    if model.denoiser.config.context_warp:
-        rows |= {
-            "rotation_only": lambda context, actions, wrong: _warp(model, context, actions, depth="infinity"),
-            "model_wrong_embedding": lambda context, actions, wrong: predict(context, actions, embedded_actions=wrong),
-            "model_uncompensated": lambda context, actions, wrong: predict(context, actions, use_compensation=False),
-            "model_uncompensated_wrong_actions": lambda context, actions, wrong: predict(
-                context, wrong, use_compensation=False
-            ),
-        }
+    if model.warp != "none":  # how much of it is the embedding, how much the geometry
+        rows["model_wrong_embedding"] = lambda context, actions, wrong: predict(
+            context, actions, embedded_actions=wrong
+        )
+        for warp in WARPS:
+            if warp != model.warp:
+                rows[f"model_warp_{warp}"] = partial(_bound, predict, warp, False)
+                rows[f"model_warp_{warp}_wrong_actions"] = partial(_bound, predict, warp, True)
     return rows
+
+
+def _bound(
+    predict: Callable[..., ImageArray],
+    warp: str,
+    mistaken: bool,
+    context: ImageArray,
+    actions: FloatArray,
+    wrong: FloatArray,
+) -> ImageArray:
+    return predict(context, wrong if mistaken else actions, warp=warp)
 
 
 @torch.inference_mode()
@@ -58,8 +70,9 @@ def reconstruct(model: WorldModel, observed: ImageArray) -> ImageArray:
 
 
 @torch.inference_mode()
-def _warp(model: WorldModel, context: ImageArray, actions: FloatArray, *, depth: str) -> ImageArray:
+def _warp(model: WorldModel, context: ImageArray, actions: FloatArray, *, floor: bool) -> ImageArray:
     frames = to_unit_range(torch.from_numpy(np.ascontiguousarray(context[:, -1])))
     pose = composed_pose(torch.from_numpy(normalize(actions, model.embodiment)), model.embodiment)
-    warped, _ = warp_by_pose(frames, pose, camera_geometry(model.embodiment), depth=depth)
+    assumed = torch.full((len(frames),), floor)
+    warped, _ = warp_by_pose(frames, pose, camera_geometry(model.embodiment), floor=assumed)
     return np.asarray(to_uint8(warped).numpy())

@@ -18,8 +18,9 @@ class Context:
     """What is known before the future.
 
     ``latents`` (B,K,C,H,W): latents of the K context frames, newest last.
-    ``compensated`` (B,T,C,H,W) or None: the newest context frame as it would look from each future heading, with
-    ``visible`` (B,T,1,H,W) in 0..1 where that is known (the rest is padding). Only models configured for it use it.
+    ``compensated`` (B,T,C,H,W) or None: the newest context frame as it would look from each future pose by geometry
+    alone, with ``visible`` (B,T,2,H,W) in 0..1: where that is known, and the same where the floor plane was assumed for
+    it (zeros: only rotation is compensated). Only models configured for it use it.
     """
 
     latents: Tensor

@@ -1,4 +1,4 @@
-"""From context frames and actions to what a denoiser is given: latents, and the rotation-compensated context.
+"""From context frames and actions to what a denoiser is given: latents, and the geometrically compensated context.
 
 The dataset side (training) and the live side (``world_model.py``) call the same functions.
 """
@@ -6,6 +6,7 @@ The dataset side (training) and the live side (``world_model.py``) call the same
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from egowm_core.errors import ConfigError
 from egowm_core.models.action_encoder import integrate
 from egowm_core.models.vae import FrameAutoencoder, to_unit_range
 from egowm_core.models.warp import CameraGeometry, warp_by_pose
+
+WARPS = ("none", "rotation", "floor")
+"""What geometry compensates before the network sees the context: nothing, turning, or also motion over the floor."""
 
 
 def camera_geometry(embodiment: Embodiment) -> CameraGeometry:
@@ -30,7 +34,7 @@ def camera_geometry(embodiment: Embodiment) -> CameraGeometry:
     if any(value is None for value in known):
         raise ConfigError(
             f"embodiment {embodiment.name!r}: camera {camera.name!r} needs hfov_deg, pitch_deg, height_m and forward_m "
-            "for a model that compensates rotation; add them to the YAML or use a checkpoint without context_warp"
+            "to compensate motion by geometry; add them to the YAML or roll out with warp 'none'"
         )
     hfov, pitch, height_m, forward_m = (float(value) for value in known if value is not None)
     return CameraGeometry(camera.height, camera.width, math.radians(hfov), math.radians(pitch), height_m, forward_m)
@@ -48,20 +52,24 @@ def encode_context(
     actions: Tensor,
     *,
     embodiment: Embodiment,
-    context_warp: bool,
+    warps: Sequence[str] | None,
     latents: Tensor | None = None,
 ) -> Context:
     """Context ``images`` (B,K,H,W,3) uint8 and normalised ``actions`` (B,T,D) -> :class:`Context`.
 
+    ``warps``: for each clip what is compensated by geometry, one of ``WARPS``; None for models that take no such input.
     ``latents`` (B,K,C,h,w) may be given when they are known already.
     """
     frames = to_unit_range(images)
     if latents is None:
         latents = vae.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-    if not context_warp:
+    if warps is None or all(warp == "none" for warp in warps):
         return Context(latents)
+    floor = torch.tensor([warp == "floor" for warp in warps], device=images.device)
+    known = torch.tensor([warp != "none" for warp in warps], device=images.device)[:, None, None, None, None]
     pose = composed_pose(actions, embodiment)
-    warped, visible = warp_by_pose(frames[:, -1], pose, camera_geometry(embodiment), depth="infinity")
+    warped, visible = warp_by_pose(frames[:, -1], pose, camera_geometry(embodiment), floor=floor)
     compensated = vae.encode(warped.flatten(0, 1)).unflatten(0, warped.shape[:2])
     cells = functional.avg_pool2d(visible.flatten(0, 1), vae.config.downscale).unflatten(0, visible.shape[:2])
-    return Context(latents, compensated, cells)
+    cells = torch.where(known, torch.cat([cells, cells * floor[:, None, None, None, None]], dim=2), 0.0)
+    return Context(latents, torch.where(known, compensated, latents[:, -1:]), cells)

@@ -19,6 +19,7 @@ from egowm_core.models.inject import TimestepEmbeddingInjector
 
 _ADDED_TIME_IDS = 3  # SVD's micro-conditioning: fps, motion bucket, noise augmentation; constant here
 _GEOMETRY_CHANNELS = 2  # column and row of each latent cell
+_VISIBLE_CHANNELS = 2  # see Context.visible
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class SVDConfig:
     cross_attention_dim: int = 64
     context_frames: int = 1
     horizon: int = 8
-    context_warp: bool = False  # the rotation-compensated context as a further input, and as the conditional mean
+    context_warp: bool = False  # the geometrically compensated context as a further input and the conditional mean
     residual: bool = True  # denoise the difference to the context (or to the compensated context)
     sigma_data: float = 1.0
     output_sign: float = 1.0  # -1 for checkpoints trained with v-prediction, as SVD's are
@@ -51,7 +52,7 @@ class SVDDenoiser(nn.Module):
         channels = config.latent_channels
         in_channels = channels * (1 + config.context_frames) + _GEOMETRY_CHANNELS
         if config.context_warp:
-            in_channels += channels + 1
+            in_channels += channels + _VISIBLE_CHANNELS
         self.unet = UNetSpatioTemporalConditionModel(
             sample_size=None,
             in_channels=in_channels,
@@ -102,7 +103,7 @@ class SVDDenoiser(nn.Module):
         if self.config.context_warp and context.compensated is not None and context.visible is not None:
             return context.compensated, context.visible
         plain = context.latents[:, -1:].expand_as(noisy)
-        return plain, torch.zeros_like(noisy[:, :, :1])
+        return plain, torch.zeros_like(noisy[:, :, :_VISIBLE_CHANNELS])
 
     def _conditioning(self, noisy: Tensor, context: Context) -> Tensor:
         """Channels beside the noisy latents: context frames, where each cell is, the compensated context if used."""

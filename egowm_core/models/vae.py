@@ -53,6 +53,7 @@ class FrameAutoencoder(nn.Module):
         for layer in (self.network.quant_conv, self.network.decoder.conv_out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.network.decoder.time_conv_out.bias)
         if config.linear_encoder:
             self.network.encoder, self.network.quant_conv = nn.Identity(), nn.Identity()
         pixels = 3 * config.downscale**2

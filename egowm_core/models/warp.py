@@ -1,9 +1,8 @@
 """What the newest context frame would look like from another pose, by geometry alone (no network).
 
-Two depth assumptions: ``infinity`` compensates rotation only, which is exact at any depth and needs only the camera's
-field of view and pitch; ``floor`` also moves the pixels below the horizon as if all lay on the floor plane. The first
-can be an input of a model (its action embedding then answers for everything that depends on depth); the second is the
-baseline that a model has to beat.
+Two assumptions: ``rotation`` compensates turning only, which is exact at any depth and needs only the camera's field of
+view and pitch; ``floor`` also moves the pixels below the horizon as if all lay on the floor plane. Either can be an
+input of a model, whose action embedding then answers for what depends on the true depth; both are baselines to beat.
 """
 
 from __future__ import annotations
@@ -43,17 +42,13 @@ def body_rays(camera: CameraGeometry, *, device: torch.device) -> Tensor:
     return torch.stack([cos * forward - sin * down, -right, -sin * forward - cos * down], dim=-1)
 
 
-def warp_by_pose(images: Tensor, pose: Tensor, camera: CameraGeometry, *, depth: str) -> tuple[Tensor, Tensor]:
+def warp_by_pose(images: Tensor, pose: Tensor, camera: CameraGeometry, *, floor: Tensor) -> tuple[Tensor, Tensor]:
     """Warp ``images`` (B,3,H,W) to each body pose (B,T,3) x, y, yaw relative to where they were taken (m, rad).
 
+    ``floor`` (B,) bool: whether to assume the floor plane below the horizon, or to compensate rotation only.
     Returns the warped images (B,T,3,H,W), border pixels repeated where nothing is known, and the known part
     (B,T,1,H,W) as 0 or 1.
-
-    Raises:
-        ValueError: ``depth`` is neither 'infinity' nor 'floor'.
     """
-    if depth not in ("infinity", "floor"):
-        raise ValueError(f"depth is 'infinity' or 'floor', got {depth!r}")
     batch, horizon = pose.shape[:2]
     rays = body_rays(camera, device=images.device)  # of the future camera, in the future body frame
     cos, sin = pose[..., 2].cos(), pose[..., 2].sin()
@@ -63,8 +58,8 @@ def warp_by_pose(images: Tensor, pose: Tensor, camera: CameraGeometry, *, depth:
     planar = torch.einsum("btij,hwj->bthwi", rotation, rays[..., :2])
     vertical = rays[..., 2].expand(batch, horizon, *rays.shape[:2])
     directions = torch.cat([planar, vertical[..., None]], dim=-1)
-    if depth == "floor":
-        directions = _meet_floor(directions, rays, pose, rotation, camera)
+    met = _meet_floor(directions, rays, pose, rotation, camera)
+    directions = torch.where(floor[:, None, None, None, None], met, directions)
     x, y, z = directions.unbind(-1)
     pitch_sin, pitch_cos = math.sin(camera.pitch), math.cos(camera.pitch)
     ahead = pitch_cos * x - pitch_sin * z

@@ -121,9 +121,7 @@ def test_save_and_load_is_exact(tmp_path) -> None:
     denoiser.unet.save_pretrained(tmp_path)
     other = tiny_denoiser(seed=5)
     other.load_state_dict(denoiser.state_dict())
-    assert torch.equal(
-        denoiser.denoise(noisy, sigma, context, action), other.denoise(noisy, sigma, context, action)
-    )
+    assert torch.equal(denoiser.denoise(noisy, sigma, context, action), other.denoise(noisy, sigma, context, action))
 
 
 def test_preconditioning_identities() -> None:

@@ -36,7 +36,9 @@ def tiny_denoiser(*, context_warp: bool = False, awake: bool = False, seed: int 
     return denoiser
 
 
-def tiny_inputs(*, context_warp: bool = False, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, Context, torch.Tensor]:
+def tiny_inputs(
+    *, context_warp: bool = False, seed: int = 1
+) -> tuple[torch.Tensor, torch.Tensor, Context, torch.Tensor]:
     """Noisy latents, per-frame sigma, context and actions."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -44,7 +46,7 @@ def tiny_inputs(*, context_warp: bool = False, seed: int = 1) -> tuple[torch.Ten
         return torch.randn(*shape, generator=generator)
 
     compensated = noise(BATCH, HORIZON, CHANNELS, SIZE, SIZE) if context_warp else None
-    visible = torch.ones(BATCH, HORIZON, 1, SIZE, SIZE) if context_warp else None
+    visible = torch.ones(BATCH, HORIZON, 2, SIZE, SIZE) if context_warp else None
     context = Context(noise(BATCH, 1, CHANNELS, SIZE, SIZE), compensated, visible)
     sigma = torch.full((BATCH, 1), 1.5).expand(BATCH, HORIZON)
     return noise(BATCH, HORIZON, CHANNELS, SIZE, SIZE), sigma, context, noise(BATCH, HORIZON, 3) * 0.5

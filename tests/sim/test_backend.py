@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from egowm_sim.backend import SimulationError, chosen_backend, create_gl_context
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+
 from egowm_sim.driver import CONTROL_PERIOD_S, WanderingDriver
 from egowm_sim.simulation import Simulation
 

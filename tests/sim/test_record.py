@@ -8,12 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rosbags.highlevel import AnyReader
+
 from egowm_sim import record
 from egowm_sim.bag import RobotBag
 from egowm_sim.beat import Beat
 from egowm_sim.record import Drive, main, record_drive
 from egowm_sim.simulation import START_NS
-from rosbags.highlevel import AnyReader
 
 
 def _messages(path: Path) -> list[tuple[str, int, bytes]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from egowm_sim import fixtures
 from egowm_sim.backend import SimulationError
 from egowm_sim.layout import FloorMap, draw_plan

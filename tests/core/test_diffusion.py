@@ -1,0 +1,98 @@
+"""Samplers and noise levels against a denoiser whose answer is known in closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from egowm_core.diffusion.denoiser import Context, EDMPreconditioning
+from egowm_core.diffusion.losses import edm_loss
+from egowm_core.diffusion.samplers import SAMPLERS, sample_euler, sample_heun
+from egowm_core.diffusion.sigmas import karras_sigmas, lognormal_sigmas
+
+_MEAN, _STD = 0.7, 0.5
+
+
+def gaussian_denoiser(noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """The optimal denoiser of data from N(_MEAN, _STD^2)."""
+    variance = sigma[:, :, None, None, None] ** 2
+    return (noisy * _STD**2 + _MEAN * variance) / (_STD**2 + variance)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_samplers_draw_from_the_data_distribution(name: str) -> None:
+    sigmas = karras_sigmas(60, sigma_min=0.01, sigma_max=20.0)
+    noise = torch.randn(64, 2, 4, 4, 4, generator=torch.Generator().manual_seed(0)) * sigmas[0]
+    drawn = SAMPLERS[name](gaussian_denoiser, noise, sigmas)
+    assert drawn.mean().item() == pytest.approx(_MEAN, abs=0.03)
+    assert drawn.std().item() == pytest.approx(_STD, rel=0.06)
+
+
+def test_heun_is_more_exact_than_euler_at_equal_steps() -> None:
+    sigmas = karras_sigmas(8, sigma_min=0.02, sigma_max=20.0)
+    noise = torch.full((1, 1, 1, 1, 1), 20.0)
+    exact = _MEAN + (20.0 - _MEAN) * _STD / (_STD**2 + 20.0**2) ** 0.5
+    euler = abs(float(sample_euler(gaussian_denoiser, noise, sigmas)) - exact)
+    heun = abs(float(sample_heun(gaussian_denoiser, noise, sigmas)) - exact)
+    assert heun < euler
+
+
+def test_one_step_returns_the_denoiser_mean() -> None:
+    sigmas = karras_sigmas(1, sigma_min=0.1, sigma_max=20.0)
+    noise = torch.zeros(1, 1, 1, 1, 1)
+    expected = gaussian_denoiser(noise, torch.tensor([[20.0]]))
+    assert torch.equal(sample_euler(gaussian_denoiser, noise, sigmas), expected)
+
+
+def test_karras_sigmas_decrease_to_zero_and_refuse_nonsense() -> None:
+    sigmas = karras_sigmas(5, sigma_min=0.1, sigma_max=10.0)
+    assert sigmas[0].item() == pytest.approx(10.0) and sigmas[-2].item() == pytest.approx(0.1) and sigmas[-1] == 0
+    assert torch.all(sigmas.diff() < 0)
+    with pytest.raises(ValueError, match="num_denoising_steps is 0"):
+        karras_sigmas(0, sigma_min=0.1, sigma_max=10.0)
+    with pytest.raises(ValueError, match="sigma_min"):
+        karras_sigmas(2, sigma_min=10.0, sigma_max=0.1)
+
+
+def test_training_sigmas_are_one_a_clip_or_one_a_frame() -> None:
+    def draw(per_frame: bool) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return lognormal_sigmas(512, 8, mean=0.5, std=1.2, generator=generator, per_frame=per_frame)
+
+    assert torch.equal(draw(False), draw(False)[:, :1].expand(-1, 8))
+    assert draw(True).std(dim=1).min() > 0
+    assert draw(True).log().mean().item() == pytest.approx(0.5, abs=0.1)
+    assert draw(True).log().std().item() == pytest.approx(1.2, abs=0.1)
+
+
+def test_edm_loss_is_zero_for_a_perfect_denoiser_and_one_for_silence() -> None:
+    clean = torch.randn(32, 4, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * 0.5
+    edm = EDMPreconditioning(0.5)
+
+    class Perfect:
+        def denoise(
+            self, noisy: torch.Tensor, sigma: torch.Tensor, context: Context, action: torch.Tensor
+        ) -> torch.Tensor:
+            return clean
+
+    class Silent:  # a network that answers zero: only the skip connection speaks
+        def denoise(
+            self, noisy: torch.Tensor, sigma: torch.Tensor, context: Context, action: torch.Tensor
+        ) -> torch.Tensor:
+            return edm.c_skip(sigma)[:, :, None, None, None] * noisy
+
+    def loss(denoiser: Perfect | Silent) -> float:
+        return float(
+            edm_loss(
+                denoiser,
+                clean,
+                sigma=torch.full((32, 4), 0.8),
+                context=Context(clean[:, :1]),
+                action=torch.zeros(32, 4, 3),
+                preconditioning=edm,
+                generator=torch.Generator().manual_seed(2),
+            )
+        )
+
+    assert loss(Perfect()) == 0.0
+    assert loss(Silent()) == pytest.approx(1.0, rel=0.1)
