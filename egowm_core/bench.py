@@ -25,7 +25,8 @@ def measure(model: WorldModel, *, num_denoising_steps: int, horizon: int, repeat
     camera = model.embodiment.camera()
     rng = np.random.default_rng(0)
     context = rng.integers(0, 255, (1, model.context_frames, camera.height, camera.width, 3), dtype=np.uint8)
-    actions = rng.uniform(*(0.5 * model.embodiment.limits.T), size=(1, horizon, model.embodiment.action_dim))
+    low, high = 0.5 * model.embodiment.limits.T
+    actions = rng.uniform(low, high, size=(1, horizon, model.embodiment.action_dim))
     times: dict[str, list[float]] = {stage: [] for stage in STAGES}
     for repeat in range(repeats + 2):
         timings = model.predict(context, actions, num_denoising_steps=num_denoising_steps).timings_s

@@ -55,6 +55,7 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
     for file in partial.iterdir():
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
+        file.chmod(0o644)  # safetensors writes for its owner alone
     if directory.exists():
         old = directory.with_name(directory.name + ".old")
         shutil.rmtree(old, ignore_errors=True)

@@ -40,6 +40,7 @@ class DenoiserRun:
     sigma_log_mean: float = 1.0
     sigma_log_std: float = 1.4
     warp_shares: dict[str, float] = field(default_factory=lambda: {"none": 1.0})  # of clips; see conditioning.WARPS
+    validation_clips: int = 32  # that the curve of the run is measured on
     min_motion: float = 0.0  # clips that move less (in channel scales, summed over the chunk) are drawn less often
 
 

@@ -11,7 +11,7 @@ import argparse
 import json
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from egowm_core.checkpoint import load_checkpoint, save_checkpoint
 from egowm_core.data.episode import Episode, list_episodes
 from egowm_core.data.normalize import normalize
 from egowm_core.embodiment import load_embodiment
@@ -31,6 +32,8 @@ from training.pictures import save_strips
 from training.predictors import reconstruct, table_rows
 
 log = logging.getLogger("egowm.evaluate")
+
+_SCORES = "## Scores on recordings never trained on"
 
 Table = dict[str, dict[str, dict[str, float]]]
 
@@ -172,6 +175,17 @@ def format_table(table: Table, horizons: tuple[int, ...]) -> str:
     return "\n".join(lines)
 
 
+def write_card(directory: Path, scores: str) -> None:
+    """Put ``scores`` (Markdown) at the end of the model card of a checkpoint directory, in place of older ones.
+
+    Raises:
+        CheckpointError: not a checkpoint directory.
+    """
+    checkpoint = load_checkpoint(directory)
+    card = checkpoint.card.split(_SCORES)[0].rstrip() + f"\n\n{_SCORES}\n\n{scores}"
+    save_checkpoint(directory, replace(checkpoint, card=card))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -193,6 +207,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--strips", type=Path, metavar="DIR", help="also save pictures of clips, observed and predicted"
     )
+    parser.add_argument("--write-card", action="store_true", help="put the table into the checkpoint's model card")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     return parser
 
@@ -231,7 +246,11 @@ def main(argv: list[str] | None = None) -> int:
     except EgowmError as error:
         print(f"egowm-evaluate: {error}", file=sys.stderr)
         return 1
-    print(format_table(table, horizons))
+    printed = format_table(table, horizons)
+    print(printed)
+    if arguments.write_card:
+        steps = arguments.num_denoising_steps or model.num_denoising_steps
+        write_card(Path(arguments.checkpoint), f"{len(clips)} clips, {steps} denoising steps.\n\n{printed}\n")
     if arguments.json:
         settings: dict[str, Any] = {
             "checkpoint": str(arguments.checkpoint),

@@ -28,7 +28,6 @@ from training.timing import Every, cosine_rate
 log = logging.getLogger("egowm.train")
 
 _CURVE_EVERY = 500  # steps between two points of the validation curve
-_CURVE_CLIPS = 32
 
 
 def fit_denoiser(
@@ -154,7 +153,7 @@ def _append_curve(
 ) -> None:
     """One-step prediction error of the last latent frame: true actions, another clip's, and the context copied."""
     rng = np.random.default_rng(config.seed)
-    batch = data.batch(rng.choice(len(data), size=min(_CURVE_CLIPS, len(data)), replace=False))
+    batch = data.batch(rng.choice(len(data), size=min(config.denoiser_run.validation_clips, len(data)), replace=False))
     generator = torch.Generator().manual_seed(config.seed)
     sigma = torch.full(batch.actions.shape[:2], config.sampling.sigma_max)
     row: dict[str, float] = {"step": step, "time_s": round(time.time(), 1)}

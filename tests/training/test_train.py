@@ -33,6 +33,7 @@ SETTINGS = {
     "denoiser_run": {
         "steps": 4,
         "batch_size": 2,
+        "validation_clips": 2,
         "warp_shares": {"floor": 0.5, "rotation": 0.25, "none": 0.25},
     },
     "sampling": {"num_denoising_steps": 1, "warp": "floor"},
@@ -83,7 +84,8 @@ def test_evaluation_prints_every_row_and_metric(dataset: Path, tmp_path: Path, c
     assert train.main([str(configuration(tmp_path, dataset))]) == 0
     out = tmp_path / "evaluation.json"
     arguments = [str(tmp_path / "run" / "checkpoint"), "--dataset", str(dataset), "--clips", "4", "--min-motion", "0"]
-    assert evaluate.main([*arguments, "--json", str(out), "--strips", str(tmp_path / "strips")]) == 0
+    assert evaluate.main([*arguments, "--json", str(out), "--strips", str(tmp_path / "strips"), "--write-card"]) == 0
+    assert "| model |" in load_checkpoint(tmp_path / "run" / "checkpoint").card
     rows = json.loads(out.read_text())["rows"]
     assert {"model", "model_wrong_actions", "copy_last", "warp_only", "autoencoder", "model_warp_none"} <= set(rows)
     assert set(rows["model"]["psnr"]) == {"2", "4", "8"}

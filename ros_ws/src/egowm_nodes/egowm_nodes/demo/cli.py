@@ -1,0 +1,189 @@
+"""``egowm-demo``: simulator or recording, world model, drift monitor, live; then a video, a strip, a bag and a report.
+
+Chooses the settings, runs ``live`` and ``report``, and tells how it went. Knows neither topics nor pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from egowm_core.embodiment import load_embodiment
+from egowm_core.errors import EgowmError
+from egowm_nodes import node_table
+from egowm_nodes.demo import report
+from egowm_nodes.playback import Recording, look
+
+SIMULATED_S = 60.0
+SLOWER = 0.9  # a camera below this part of the embodiment's rate sets the tick rate
+FOLDERS = ("logs", "settings", report.BAG)  # of an earlier run: written anew
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
+        prog="egowm-demo",
+        description="A simulated robot, or a recording, through the world model and the drift monitor, live. Leaves "
+        f"{report.VIDEO}, {report.STRIP}, {report.REPORT}, {report.STATUS} and the bag {report.BAG} in --out.",
+        epilog="Exit status: 0 with rollouts and drift figures, 1 when a node failed or nothing was predicted or "
+        "judged, 2 for wrong options or an unreadable recording.",
+    )
+    made.add_argument("--bag", metavar="PATH", help="play this recording in real time instead of simulating")
+    made.add_argument("--embodiment", default="base_3dof", metavar="NAME", help="the robot (default: %(default)s)")
+    made.add_argument("--checkpoint", metavar="PATH", help="the model (default: embedded:EMBODIMENT)")
+    made.add_argument("--device", default="", help="where the model runs (default: as world_model.yaml says)")
+    made.add_argument(
+        "--seconds", type=float, metavar="N", help=f"how long (default: {SIMULATED_S:.0f}, or the whole recording)"
+    )
+    made.add_argument("--seed", type=int, default=7, help="picks the simulated room (default: %(default)s)")
+    made.add_argument(
+        "--image-lag-s", type=float, default=0.0, metavar="S", help="how late the recorded images are against odometry"
+    )
+    made.add_argument("--image-topic", default="", help="recorded image topic, where several could be meant")
+    made.add_argument("--odom-topic", default="", help="recorded odometry topic, where several could be meant")
+    made.add_argument("--params-file", metavar="FILE", help="ROS parameter YAML over the nodes' defaults")
+    made.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="default: %(default)s")
+    made.add_argument("--json", type=Path, metavar="FILE", help=f"write the figures ({report.STATUS}) here, too")
+    made.add_argument("--domain-id", type=int, metavar="N", help="ROS domain (default: one of its own)")
+    made.add_argument("--report-only", type=Path, metavar="OUT", help="make the report of an earlier run again")
+    return made
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is going to run. ``seconds`` may be infinite: until the recording ends."""
+
+    mode: str
+    runs: tuple[node_table.NodeRun, ...]
+    seconds: float
+    settings: dict[str, Any]
+    remarks: list[str]
+
+
+def prepare(args: argparse.Namespace) -> Prepared:
+    """Options into nodes, looking at the recording first.
+
+    Raises:
+        ConfigError, DataError: a wrong option, or a recording that cannot be read.
+    """
+    values: dict[str, Any] = {"checkpoint": args.checkpoint or f"embedded:{args.embodiment}", "device": args.device}
+    remarks: list[str] = []
+    topics: list[str] = []
+    if args.bag:
+        mode, seconds = node_table.REPLAY, args.seconds or math.inf
+        recording = look(args.bag, image_topic=args.image_topic, odom_topic=args.odom_topic)
+        topics = [topic.name for topic in (recording.image, recording.motion) if topic]
+        values |= {"bag": str(Path(args.bag).resolve()), "image_lag_s": args.image_lag_s}
+        values |= {"recorded_image": args.image_topic, "recorded_odom": args.odom_topic}
+        tick_rate_hz, remarks = _look_closely(recording, load_embodiment(args.embodiment).rate_hz, args.image_lag_s)
+        values["tick_rate_hz"] = tick_rate_hz
+    else:
+        mode, seconds = node_table.SIM, args.seconds or SIMULATED_S
+        values |= {"seed": args.seed, "drive": "auto"}
+    runs = node_table.plan(mode, values, params_file=args.params_file)
+    settings = {
+        "mode": mode,
+        "embodiment": args.embodiment,
+        "seconds": seconds if math.isfinite(seconds) else "to the end",
+        **{key: value for key, value in values.items() if value not in ("", None)},
+        **({"recorded_topics": topics} if topics else {}),
+    }
+    return Prepared(mode, runs, seconds, settings, remarks)
+
+
+def _look_closely(recording: Recording, rate_hz: float, image_lag_s: float) -> tuple[float | None, list[str]]:
+    """The tick rate where the recording is too slow for the embodiment's, and what a reader should know."""
+    remarks, tick_rate_hz = [], None
+    if 0 < recording.image_rate_hz < SLOWER * rate_hz:
+        tick_rate_hz = round(recording.image_rate_hz, 3)
+        remarks.append(
+            f"the recording has {recording.image_rate_hz:.3g} images a second, the model ticks at {rate_hz:g} Hz: "
+            f"tick_rate_hz {tick_rate_hz:g} is used, so a predicted frame is further ahead than in training"
+        )
+    unknown = "" if image_lag_s else "; if they do lag, the model is given the wrong actions: see --image-lag-s"
+    remarks.append(f"images are taken to be {image_lag_s:g} s late against odometry (image_lag_s){unknown}")
+    if recording.motion is None:
+        remarks.append("the recording has neither odometry nor velocity commands")
+    return tick_rate_hz, remarks
+
+
+def demo(prepared: Prepared, out: Path, *, domain_id: int | None) -> dict[str, Any]:
+    """Run it into ``out`` and make the report; returns the figures.
+
+    Raises:
+        ChildError, DataError: a node failed, or nothing was recorded.
+    """
+    from egowm_nodes.demo import live  # rclpy: not needed for --help and --report-only
+    from egowm_nodes.demo.status import LiveLine
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name in FOLDERS:
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in (report.RUN, report.STATUS, report.REPORT, report.VIDEO, report.STRIP):
+        (out / name).unlink(missing_ok=True)
+    facts = live.RunFacts(prepared.mode, prepared.settings, prepared.remarks)
+    line = LiveLine()
+    names = ", ".join(run.entry.name for run in prepared.runs)
+    line.say(f"{prepared.mode}: {names}; checkpoint {prepared.settings['checkpoint']}; output in {out}")
+    if domain_id is None:
+        domain_id = 20 + os.getpid() % 80
+    try:
+        live.run(prepared.runs, out, facts, seconds=prepared.seconds, domain_id=domain_id, line=line)
+    finally:
+        report.save(out / report.RUN, json.dumps(facts.to_dict(), indent=1))
+    line.say(f"stopped after {facts.lasted_s:.1f} s; drawing")
+    return report.build(out)
+
+
+def tell(found: dict[str, Any], out: Path) -> bool:
+    """Print the outcome; whether there was something to see."""
+    latency = found["camera_to_rollout_s"]
+    scs = ", ".join(f"{v:.1f} at frame {h}" for h, v in found["rows"]["model"]["scs"].items() if v is not None)
+    print(f"{found['rollouts']} rollouts, camera to rollout {latency['p50'] if latency else '-'} s (median)")
+    print(f"{found['drift_messages']} drift messages, {found['drift_scored']} scored")
+    print(f"mean SCS, executed actions: {scs or '-'}")
+    print(f"states: {', '.join(f'{state} {count}' for state, count in found['drift_states'].items()) or 'none'}")
+    for remark in found["run"]["remarks"]:
+        print(f"note: {remark}")
+    for name in (report.VIDEO, report.STRIP, report.REPORT, report.BAG, report.STATUS):
+        if (out / name).exists():
+            print(f"  {out / name}")
+    return found["rollouts"] > 0 and found["drift_scored"] > 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; see ``--help`` for the exit status."""
+    made = parser()
+    args = made.parse_args(argv)
+    if args.seconds is not None and not args.seconds > 0:
+        made.error(f"--seconds {args.seconds:g} must be positive")
+    out = args.report_only or args.out
+    try:
+        prepared = None if args.report_only else prepare(args)
+    except EgowmError as error:
+        print(f"egowm-demo: {error}", file=sys.stderr)
+        return 2
+    try:
+        found = report.build(out) if prepared is None else demo(prepared, out, domain_id=args.domain_id)
+    except EgowmError as error:
+        print(f"egowm-demo: {error}", file=sys.stderr)
+        return 1
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        report.save(args.json, json.dumps(found, indent=1))
+    if not tell(found, out):
+        print("egowm-demo: nothing was predicted and judged; see the notes above and logs/", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

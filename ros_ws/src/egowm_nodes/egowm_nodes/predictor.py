@@ -1,0 +1,109 @@
+"""A loaded world model as the node uses it: fitted to the robot and the tick rate, warmed up, one request at a time.
+
+Knows no ROS. Not thread-safe, as the model isn't.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+
+from egowm_core.embodiment import load_embodiment
+from egowm_core.errors import CheckpointError, ConfigError, EmbodimentError
+from egowm_core.types import ActionSequence, Frames, Rollout, StampArray
+from egowm_core.world_model import WorldModel, load_world_model
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prediction to make. ``observed_stamps_ns`` (T,) are known in hindsight only; steady times in s."""
+
+    context: Frames
+    actions: ActionSequence
+    observed_stamps_ns: StampArray | None = None
+    arrived_s: float | None = None  # when the newest context picture came
+    offered_s: float = 0.0
+
+
+def fit_to_rate(model: WorldModel, tick_rate_hz: float) -> bool:
+    """Let ``model`` tick at another rate than it was trained for; whether that is so.
+
+    Its limits and scales stay per tick, since that is what it has learned: slower ticks see faster motion.
+    """
+    if tick_rate_hz in (0.0, model.embodiment.rate_hz):
+        return False
+    model.embodiment = replace(model.embodiment, rate_hz=tick_rate_hz)
+    return True
+
+
+class Predictor:
+    """Loads a checkpoint and predicts ``horizon`` frames a request (0: one chunk).
+
+    Args:
+        checkpoint: directory, ``embedded:NAME`` or hub id.
+        embodiment: the robot at hand (built-in name or YAML path) that the checkpoint must fit; empty: any.
+        tick_rate_hz: 0 for the rate the checkpoint was trained for.
+        num_threads: of torch and OpenCV in this process; 0 leaves them alone.
+
+    Raises:
+        CheckpointError: not to be had, altered, or it doesn't run on ``device``.
+        EmbodimentError: made for another robot.
+        ConfigError: no such embodiment.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        *,
+        embodiment: str = "",
+        device: str = "cpu",
+        horizon: int = 0,
+        tick_rate_hz: float = 0.0,
+        num_threads: int = 0,
+    ) -> None:
+        if num_threads:
+            torch.set_num_threads(num_threads)
+            cv2.setNumThreads(num_threads)
+        if not checkpoint:
+            raise ConfigError("parameter checkpoint is empty; give a directory, embedded:NAME or a hub id")
+        robot = load_embodiment(embodiment) if embodiment else None
+        try:
+            self.model = load_world_model(checkpoint, device=device)
+        except (RuntimeError, AssertionError) as error:  # from torch: no such device, or not enough memory
+            raise CheckpointError(f"{checkpoint} does not load on device {device!r}: {error}") from error
+        if robot is not None and (differences := robot.differences(self.model.embodiment)):
+            raise EmbodimentError(
+                f"{checkpoint} is not for the robot that parameter embodiment names ({embodiment}):"
+                f" {'; '.join(differences)}; give the checkpoint or the embodiment that fits"
+            )
+        self.native_rate_hz = self.model.embodiment.rate_hz
+        self.foreign_rate = fit_to_rate(self.model, tick_rate_hz)
+        self.horizon = horizon or self.model.horizon
+
+    def warm_up(self) -> float:
+        """Predict once from a grey picture standing still; returns the seconds that a second prediction takes."""
+        camera = self.model.embodiment.camera()
+        count = self.model.context_frames
+        grey = np.full((count, camera.height, camera.width, 3), 127, np.uint8)
+        still = np.clip(0.0, *self.model.embodiment.limits.T).astype(np.float32)
+        request = Request(
+            Frames(grey, np.arange(count, dtype=np.int64)), ActionSequence(np.repeat(still[None], self.horizon, axis=0))
+        )
+        self.predict(request)
+        return self.predict(request).timings_s["total"]
+
+    def predict(self, request: Request, *, seed: int = 0, num_denoising_steps: int = 0) -> Rollout:
+        """The rollout of a request; in hindsight its frames bear the stamps of the frames then observed.
+
+        Raises:
+            RolloutError, EmbodimentError: as ``WorldModel.rollout``.
+        """
+        rollout = self.model.rollout(
+            request.context, request.actions, seed=seed, num_denoising_steps=num_denoising_steps or None
+        )
+        if request.observed_stamps_ns is None:
+            return rollout
+        return replace(rollout, frames=Frames(rollout.frames.images, request.observed_stamps_ns))

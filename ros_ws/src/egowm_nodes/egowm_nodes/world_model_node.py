@@ -1,0 +1,284 @@
+"""``world_model``: predicts what the robot's camera will see, live, from its pictures, odometry and plan.
+
+A lifecycle node around plain parts: ``live_context`` (messages to contexts), ``plan`` (which actions), ``predictor``
+(the model), ``worker`` (one inference thread; the newest request wins). Callbacks never wait for the model.
+
+    python -m egowm_nodes.world_model_node --ros-args -p auto_start:=true -p checkpoint:=embedded:base_3dof
+
+Subscribes image, image/compressed, camera_info, odom, actions, cmd_vel. Publishes ~/rollout for every tick with
+planned or held actions and, every ``hindsight_every`` ticks, with the executed ones; ~/predicted/image_raw (and
+compressed, camera_info), one future frame per prediction stamped with its future time; ~/predicted/strip; /diagnostics.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from egowm_msgs.msg import ActionSequence as ActionSequenceMsg
+from egowm_msgs.msg import Rollout as RolloutMsg
+from geometry_msgs.msg import Twist
+from nav_msgs.msg import Odometry
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo
+
+from egowm_core.data.messages import twist_velocity
+from egowm_core.errors import ConfigError, EgowmError
+from egowm_core.types import ActionSequence, ActionSource, Frames
+from egowm_nodes import conversions
+from egowm_nodes.diagnostics import InputWatch, Status
+from egowm_nodes.image_input import ImageInput
+from egowm_nodes.lifecycle_main import run
+from egowm_nodes.live_context import LiveContext, Progress
+from egowm_nodes.managed_node import ManagedNode
+from egowm_nodes.plan import ActionChooser, Choice
+from egowm_nodes.predicted_outputs import PredictedOutputs
+from egowm_nodes.predictor import Predictor, Request
+from egowm_nodes.worker import LatestWorker
+from egowm_nodes.world_model_params import WorldModelParams
+from egowm_nodes.world_model_status import Figures, world_model_statuses
+
+ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
+LIVE, HINDSIGHT = "live", "hindsight"
+
+
+class WorldModelNode(ManagedNode[WorldModelParams]):
+    """See the module. The model exists while configured; subscriptions and the inference thread while active."""
+
+    def __init__(self) -> None:
+        super().__init__("world_model", WorldModelParams)
+        self._predictor: Predictor | None = None
+        self._outputs: list[Any] = []
+        self._inputs: list[Any] = []
+        self._images: ImageInput | None = None
+        self._live: LiveContext | None = None
+        self._worker: LatestWorker[Request] | None = None
+
+    # ---- lifecycle ----------------------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        p = self.parameters
+        predictor = Predictor(
+            p.checkpoint,
+            embodiment=p.embodiment,
+            device=p.device,
+            horizon=p.horizon,
+            tick_rate_hz=p.tick_rate_hz,
+            num_threads=p.num_threads,
+        )
+        source = predictor.model.embodiment.action_source.type
+        if source != ODOMETRY_TYPE:
+            raise ConfigError(f"the checkpoint's actions are measured by {source}; this node reads {ODOMETRY_TYPE}")
+        self._check_predicted_frame(predictor)
+        took_s = predictor.warm_up()
+        self._predictor = predictor
+        self.hardware_id = predictor.model.name
+        self._rollouts = self._output(RolloutMsg, "~/rollout", QoSProfile(depth=5))
+        self._pictures = PredictedOutputs(predictor.model.embodiment, self._output, self.report)
+        model = predictor.model
+        self.get_logger().info(
+            f"{model.name} on {model.device} for {model.embodiment.name}: {predictor.horizon} frames at"
+            f" {model.embodiment.rate_hz:g} Hz, a prediction takes {took_s:.2f} s"
+        )
+
+    def activate(self) -> None:
+        assert self._predictor is not None
+        p, model = self.parameters, self._predictor.model
+        self._live = LiveContext(
+            model.embodiment,
+            context_frames=model.context_frames,
+            horizon=self._predictor.horizon,
+            image_lag_s=p.image_lag_s,
+        )
+        self._chooser = ActionChooser(
+            model.embodiment,
+            horizon=self._predictor.horizon,
+            plan_timeout_s=p.plan_timeout_s,
+            hold_last_command=p.hold_last_command,
+            command_timeout_s=p.command_timeout_s,
+        )
+        self._figures = Figures(time.monotonic)
+        self._choice: Choice | None = None
+        self._frame_id = model.embodiment.camera().optical_frame
+        self._sequence = 0
+        self._hindsight_at = 0
+        self._worker = LatestWorker(
+            self._infer, slots=(LIVE, HINDSIGHT), on_error=self._inference_failed, name="inference"
+        )
+        self._images = ImageInput(self, p.image_transport, self._on_image, timeout_s=p.input_timeout_s)
+        sensor = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)  # matches any publisher
+        self._inputs = [
+            self.create_subscription(Odometry, "odom", self._on_odometry, sensor),
+            self.create_subscription(Twist, "cmd_vel", self._on_command, sensor),
+            self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data),
+            self.create_subscription(ActionSequenceMsg, "actions", self._on_plan, QoSProfile(depth=5)),
+        ]
+        self._odometry_watch = InputWatch(
+            "odometry", self._inputs[0].topic_name, time.monotonic, timeout_s=p.input_timeout_s
+        )
+
+    def deactivate(self) -> None:
+        if self._images is not None:
+            self._images.close()
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        if self._worker is not None and not self._worker.close():
+            self.get_logger().error("the inference thread did not end in time; it is left behind")
+        self._images, self._inputs, self._worker, self._live = None, [], None, None
+
+    def cleanup(self) -> None:
+        for publisher in self._outputs:
+            self.destroy_lifecycle_publisher(publisher)
+        self._outputs, self._predictor = [], None
+
+    def parameters_changed(self) -> None:
+        p = self.parameters
+        if self._predictor is not None:
+            self._check_predicted_frame(self._predictor)
+        if self._live is not None:
+            self._chooser.plan_timeout_s, self._chooser.hold_last_command = p.plan_timeout_s, p.hold_last_command
+            self._chooser.command_timeout_s = p.command_timeout_s
+
+    def _output(self, kind: type[Any], topic: str, qos: QoSProfile) -> Any:
+        self._outputs.append(self.create_lifecycle_publisher(kind, topic, qos))
+        return self._outputs[-1]
+
+    def _check_predicted_frame(self, predictor: Predictor) -> None:
+        if self.parameters.predicted_frame > predictor.horizon:
+            raise ConfigError(
+                f"parameter predicted_frame is {self.parameters.predicted_frame}; expected 0..{predictor.horizon}, the"
+                " frames of one prediction"
+            )
+
+    # ---- inputs, on the executor's thread -----------------------------------------------------------------------
+
+    def _on_image(self, message: Any, arrived_s: float) -> None:
+        if self._live is None:
+            return
+        self._frame_id = message.header.frame_id or self._frame_id
+        self._advance(self._live.add_image(message, arrived_s=arrived_s))
+
+    def _on_odometry(self, message: Odometry) -> None:
+        if self._live is None:
+            return
+        self._odometry_watch.arrived()
+        self._advance(self._live.add_odometry(message))
+
+    def _on_command(self, message: Twist) -> None:
+        try:
+            self._chooser.offer_command(twist_velocity(message), now_s=time.monotonic())
+        except EgowmError as error:
+            self.report("plan: cmd_vel", f"cmd_vel not used: {error}")
+
+    def _on_plan(self, message: ActionSequenceMsg) -> None:
+        if self._live is None:
+            return
+        try:
+            self._chooser.offer_plan(conversions.plan_from_message(message), newest_frame_ns=self._live.newest_ns)
+        except EgowmError as error:
+            self._figures.plans_refused += 1
+            self.report("plan: refused", f"plan refused: {error}")
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._pictures.camera_info = message
+
+    def _advance(self, progress: Progress) -> None:
+        """Hand over what the new ticks, if any, make possible."""
+        assert self._live is not None and self._worker is not None
+        for skip in progress.skips:
+            self.report(f"input: {skip.key}", skip.text)
+        if progress.clock_reset:
+            self._chooser.forget()
+        if not progress.ticks:
+            return
+        now_s, live = time.monotonic(), self._live
+        for _ in range(progress.ticks):
+            self._figures.ticks.tick()
+        if (context := live.context()) is not None:
+            self._choice = self._chooser.choose(int(context.stamps_ns[-1]), live.last_action, now_s=now_s)
+            if self._choice is not None:
+                request = Request(context, self._choice.actions, arrived_s=live.newest_arrived_s, offered_s=now_s)
+                self._worker.offer(LIVE, request)
+        every = self.parameters.hindsight_every
+        if every and live.num_ticks - self._hindsight_at >= every and (sample := live.hindsight()) is not None:
+            self._hindsight_at = live.num_ticks
+            executed = ActionSequence(sample.actions, ActionSource.EXECUTED)
+            then = Frames(sample.context_images, sample.context_stamps)
+            self._worker.offer(HINDSIGHT, Request(then, executed, sample.future_stamps, offered_s=now_s))
+
+    # ---- predictions, on the inference thread -------------------------------------------------------------------
+
+    def _infer(self, request: Request) -> None:
+        assert self._predictor is not None
+        p, model, figures = self.parameters, self._predictor.model, self._figures
+        started_s = time.monotonic()
+        rollout = self._predictor.predict(request, seed=p.seed, num_denoising_steps=p.num_denoising_steps)
+        predicted_s = time.monotonic()
+        self._rollouts.publish(
+            conversions.rollout_message(
+                rollout,
+                model=model.name,
+                embodiment=model.embodiment,
+                frame_id=self._frame_id,
+                sequence=self._sequence,
+            )
+        )
+        self._sequence += 1
+        published_s = time.monotonic()
+        figures.model.add(predicted_s - started_s)
+        if request.observed_stamps_ns is not None:
+            figures.hindsight.tick()
+            return
+        figures.live.tick()
+        if request.arrived_s is not None:
+            figures.latency.add(published_s - request.arrived_s)
+            figures.waiting.add(request.offered_s - request.arrived_s)
+        figures.queued.add(started_s - request.offered_s)
+        figures.overhead.add(published_s - predicted_s)
+        self._pictures.show(
+            rollout,
+            request.context,
+            number=p.predicted_frame,
+            strip_step_s=p.strip_step_s,
+            frame_id=self._frame_id,
+        )
+
+    def _inference_failed(self, error: Exception) -> None:
+        self._figures.failures += 1
+        self.report("inference: failed", f"a prediction failed: {type(error).__name__}: {error}")
+
+    # ---- diagnostics --------------------------------------------------------------------------------------------
+
+    def statuses(self) -> list[Status]:
+        if self._live is None or self._images is None or self._worker is None or self._predictor is None:
+            return []
+        publishers = self.count_publishers(self._odometry_watch.topic)
+        missing = [self._images.missing(), self._odometry_watch.missing(publishers=publishers)]
+        for text in missing:
+            if text is not None:
+                self.report(f"missing: {text.split(' for ')[0]}", text)
+        return world_model_statuses(
+            parameters=self.parameters,
+            predictor=self._predictor,
+            figures=self._figures,
+            notices=self.notices,
+            missing=[text for text in missing if text is not None],
+            images_hz=self._images.watch.meter.rate_hz(),
+            transport=self._images.transport,
+            odometry_hz=self._odometry_watch.meter.rate_hz(),
+            drops={reason.value: count for reason, count in self._live.drops.items()},
+            replaced=dict(self._worker.replaced),
+            choice=self._choice,
+            plans_taken=self._chooser.plans_taken,
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    return run(WorldModelNode, argv, name="world_model")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

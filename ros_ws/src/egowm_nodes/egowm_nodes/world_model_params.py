@@ -1,0 +1,65 @@
+"""The parameters of the world_model node, as they stand in ``config/world_model.yaml``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from egowm_nodes.image_input import TRANSPORTS
+from egowm_nodes.params import Change, param
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldModelParams:
+    """See each description; ``ros2 param describe`` shows them, too."""
+
+    auto_start: bool = param(
+        False, "configure and activate without being told by a lifecycle manager", change=Change.START
+    )
+    checkpoint: str = param(
+        "embedded:base_3dof", "checkpoint directory, embedded:NAME or hub id", change=Change.UNCONFIGURED
+    )
+    embodiment: str = param(
+        "base_3dof",
+        "this robot (built-in name or YAML path); a checkpoint made for another is refused; empty accepts any",
+        change=Change.UNCONFIGURED,
+    )
+    device: str = param("cpu", "torch device: cpu, cuda, cuda:1, ...", change=Change.UNCONFIGURED)
+    num_threads: int = param(
+        1, "threads of torch and OpenCV, 0 leaves their own choice", low=0, high=256, change=Change.UNCONFIGURED
+    )
+    horizon: int = param(
+        0, "frames to predict, 0 for one chunk of the checkpoint", low=0, high=256, change=Change.UNCONFIGURED
+    )
+    tick_rate_hz: float = param(
+        0.0,
+        "model ticks a second, 0 for the checkpoint's own rate; others run it outside its training (WARN)",
+        low=0.0,
+        high=100.0,
+        change=Change.UNCONFIGURED,
+    )
+    num_denoising_steps: int = param(0, "sampler steps per chunk, 0 for the checkpoint's own", low=0, high=256)
+    seed: int = param(0, "seed of the sampler's noise", low=0, high=2**62)
+    image_transport: str = param(
+        "both",
+        "image, image/compressed, or whichever of both delivers",
+        choices=TRANSPORTS,
+        change=Change.INACTIVE,
+    )
+    image_lag_s: float = param(
+        0.0, "how late picture stamps are against odometry", low=-2.0, high=2.0, change=Change.INACTIVE
+    )
+    input_timeout_s: float = param(
+        2.0, "an input silent for so long is reported", low=0.1, high=3600.0, change=Change.INACTIVE
+    )
+    hindsight_every: int = param(
+        4, "ticks between predictions from executed actions (what drift is judged by), 0 for none", low=0, high=10_000
+    )
+    hold_last_command: bool = param(
+        True, "without a fresh plan, predict with the last cmd_vel (or else the last executed action) held"
+    )
+    plan_timeout_s: float = param(1.0, "a plan older than the newest frame by more is not used", low=0.0, high=600.0)
+    command_timeout_s: float = param(1.0, "a cmd_vel older than this is not held", low=0.0, high=600.0)
+    predicted_frame: int = param(
+        0, "which frame of each prediction ~/predicted/image_raw shows, from 1; 0 for the last", low=0, high=256
+    )
+    strip_step_s: float = param(0.5, "seconds between the frames of ~/predicted/strip", low=0.01, high=60.0)

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Every check that a change must pass, in one place; CI runs this, too: scripts/check.sh [--no-tests] [PYTEST_OPTION...]
+set -uo pipefail
+cd "$(dirname "$0")/.."
+bin=${VIRTUAL_ENV_BIN:-.venv/bin}
+if [ ! -x "$bin/python" ]; then
+  echo "no $bin/python: run \`make venv\`, or name another environment's bin directory in VIRTUAL_ENV_BIN" >&2
+  exit 2
+fi
+tests=yes
+if [ "${1:-}" = "--no-tests" ]; then
+  tests=no
+  shift
+fi
+
+failed=()
+check() {
+  local name=$1 start=$SECONDS
+  shift
+  echo "== $name"
+  "$@" || failed+=("$name")
+  echo "-- $name: $((SECONDS - start)) s"
+}
+
+check "ruff check" "$bin/ruff" check .
+check "ruff format" "$bin/ruff" format --check .
+check "mypy" "$bin/mypy"
+check "import-linter" "$bin/lint-imports"
+if [ "$tests" = yes ]; then
+  # One compute thread a process: the tests start nodes, which would otherwise fight over the cores.
+  check "pytest" env OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "$bin/python" -m pytest -q "$@"
+fi
+
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "failed: ${failed[*]}" >&2
+  exit 1
+fi
+echo "all checks passed"

@@ -1,0 +1,88 @@
+"""The table of nodes agrees with itself, with the nodes' modules and with the packages that install them."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from egowm_core.errors import ConfigError
+from egowm_nodes import node_table
+from egowm_nodes.node_table import MODES, NODES, plan
+
+ROOT = Path(__file__).parents[2]
+SRC = ROOT / "ros_ws" / "src"
+
+
+@pytest.mark.parametrize("entry", NODES, ids=lambda entry: entry.name)
+def test_every_node_has_its_module_executable_and_parameters(entry: node_table.NodeEntry) -> None:
+    assert importlib.util.find_spec(entry.module) is not None
+    setup = (SRC / entry.package / "setup.py").read_text()
+    assert re.search(rf'"{entry.executable} = \{{PACKAGE\}}\.{entry.module.split(".")[-1]}:main"', setup)
+    settings = configparser.ConfigParser()
+    settings.read(SRC / entry.package / "setup.cfg")
+    assert settings["install"]["install_scripts"] == f"$base/lib/{entry.package}"
+    assert list(yaml.safe_load(entry.config_path.read_text())) == [f"/**/{entry.name}"]
+
+
+def test_config_files_are_installed_by_colcon() -> None:
+    setup = (SRC / "egowm_nodes" / "setup.py").read_text()
+    for path in node_table.CONFIG_DIR.iterdir():
+        assert f'"{path.name}"' in setup, f"{path.name} is missing from CONFIGS"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_argument_sets_a_known_parameter_of_a_node_of_its_modes(mode: str) -> None:
+    names = {entry.name for entry in node_table.nodes(mode)}
+    for argument in node_table.arguments(mode):
+        assert argument.parameters or argument.remaps
+        for node, parameter in argument.parameters:
+            assert node in names
+            entry = next(entry for entry in NODES if entry.name == node)
+            known = yaml.safe_load(entry.config_path.read_text())[f"/**/{node}"]["ros__parameters"]
+            assert parameter in known, f"{argument.name}: {node} has no parameter {parameter}"
+        for node, _ in argument.remaps:
+            assert node in names
+
+
+def test_plan_converts_leaves_out_what_is_unset_and_keeps_remappings() -> None:
+    runs = {
+        run.entry.name: run for run in plan("sim", {"seed": "5", "checkpoint": "here", "device": "", "drive": None})
+    }
+    assert list(runs) == ["sim_robot", "world_model", "drift_monitor"]
+    assert runs["sim_robot"].parameters == {"seed": 5}
+    assert runs["world_model"].parameters == {"checkpoint": "here"}
+    assert ("rollouts", "world_model/rollout") in runs["drift_monitor"].remappings
+
+
+def test_a_robots_camera_comes_along_with_its_compressed_twin() -> None:
+    runs = {run.entry.name: run for run in plan("robot", {"image_topic": "/cam/image_raw", "odom_topic": "/wheels"})}
+    assert set(runs) == {"world_model", "drift_monitor"}
+    for run in runs.values():
+        assert ("image", "/cam/image_raw") in run.remappings
+        assert ("image/compressed", "/cam/image_raw/compressed") in run.remappings
+    assert ("odom", "/wheels") in runs["world_model"].remappings
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "told"),
+    [
+        ("fly", {}, "sim, robot, replay"),
+        ("sim", {"sed": 1}, "seed"),
+        ("sim", {"seed": "many"}, "whole number"),
+        ("replay", {"loop": "perhaps"}, "true or false"),
+        ("replay", {"rate": "fast"}, "a number"),
+    ],
+)
+def test_wrong_arguments_are_refused(mode: str, values: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        plan(mode, values)
+
+
+def test_a_missing_params_file_is_refused() -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        plan("sim", {}, params_file="nowhere.yaml")
