@@ -51,7 +51,7 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
     (partial / "embodiment.yaml").write_text(checkpoint.embodiment.to_yaml())
     (partial / "norm_stats.json").write_text(checkpoint.norm_stats.to_json())
     (partial / "README.md").write_text(checkpoint.card)
-    (partial / HASHES).write_text("".join(f"{_sha256(partial / name)}  {name}\n" for name in FILES))
+    (partial / HASHES).write_text("".join(f"{sha256_of(partial / name)}  {name}\n" for name in FILES))
     for file in partial.iterdir():
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
@@ -126,13 +126,12 @@ def verify(directory: Path) -> None:
     hashes = directory / HASHES
     if not hashes.is_file():
         raise CheckpointError(f"{directory}: not a checkpoint ({HASHES} is missing)")
-    lines = [line.split("  ", 1) for line in hashes.read_text().splitlines() if "  " in line]
-    recorded = {name: digest for digest, name in lines}
+    recorded = recorded_hashes(directory)
     for name in FILES:
         file = directory / name
         if not file.is_file() or name not in recorded:
             raise CheckpointError(f"{directory}: {name} is missing; get the checkpoint again")
-        found = _sha256(file)
+        found = sha256_of(file)
         if found != recorded[name]:
             raise CheckpointError(
                 f"{file}: sha256 is {found[:12]}..., recorded {recorded[name][:12]}...; the file was altered or "
@@ -140,7 +139,14 @@ def verify(directory: Path) -> None:
             )
 
 
-def _sha256(file: Path) -> str:
+def recorded_hashes(directory: Path) -> dict[str, str]:
+    """File name to recorded sha256; names that point out of the directory are left out."""
+    lines = [line.split("  ", 1) for line in (directory / HASHES).read_text().splitlines() if "  " in line]
+    return {name: digest for digest, name in lines if Path(name).name == name}
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file's contents, as hexadecimal digits."""
     digest = hashlib.sha256()
     with file.open("rb") as handle:
         while block := handle.read(1 << 20):

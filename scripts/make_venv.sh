@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$1 torch=$2 extras=$3
-packages="python3-venv python3-dev build-essential cmake libegl1 libgl1 libgl1-mesa-dri libglib2.0-0"
+packages=$(cat scripts/apt_packages.txt)
 
 python=""
 for candidate in python3.11 python3 python3.12 python3.10 python3.13; do

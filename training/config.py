@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 from egowm_core.errors import ConfigError
-from egowm_core.models.registry import check_name
-
-Section = TypeVar("Section")
+from egowm_core.schema import read_fields
 
 
 @dataclass(frozen=True)
@@ -74,15 +72,6 @@ class TrainConfig:
     sampling: Sampling = field(default_factory=Sampling)
 
 
-def _section(kind: type[Section], values: Any, where: str) -> Section:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected a mapping, got {values!r}")
-    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    for name in values:
-        check_name(name, known, what=f"key of {where}")
-    return kind(**values)
-
-
 def load_train_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainConfig:
     """Read a run's YAML; ``overrides`` replace top-level keys.
 
@@ -96,9 +85,11 @@ def load_train_config(path: Path, overrides: dict[str, Any] | None = None) -> Tr
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
     values.update({key: value for key, value in (overrides or {}).items() if value is not None})
-    for key, kind in (("autoencoder_run", AutoencoderRun), ("denoiser_run", DenoiserRun), ("sampling", Sampling)):
-        values[key] = _section(kind, values.get(key, {}), f"{path}: {key}")
-    missing = [key for key in ("name", "dataset", "out") if key not in values]
-    if missing:
-        raise ConfigError(f"{path}: missing {', '.join(missing)}")
-    return _section(TrainConfig, values, str(path))
+    sections: tuple[tuple[str, type[Any]], ...] = (
+        ("autoencoder_run", AutoencoderRun),
+        ("denoiser_run", DenoiserRun),
+        ("sampling", Sampling),
+    )
+    for key, kind in sections:
+        values[key] = kind(**read_fields(kind, values.get(key, {}), f"{path}: {key}"))
+    return TrainConfig(**read_fields(TrainConfig, values, str(path)))

@@ -6,9 +6,7 @@ Reads plain files: it loads no weights, so a checkpoint can be looked at without
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +15,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from egowm_core.checkpoint import FILES, HASHES, recorded_hashes, sha256_of
 from egowm_core.data.bag import IMAGE_TYPES, Bag, ImageValue, Topic, find_recordings
-from egowm_core.data.episode import Episode, list_episodes, read_json, write_text
+from egowm_core.data.episode import Episode, list_episodes, write_text
 from egowm_core.data.normalize import NormStats
 from egowm_core.errors import CheckpointError, DataError, EgowmError
-
-CHECKPOINT_FILES = ("weights.safetensors", "config.yaml", "embodiment.yaml", "norm_stats.json", "README.md")
-_SUM_LINE = re.compile(r"^([0-9a-fA-F]{64})\s+\*?(\S.*)$")
 
 
 def inspect_path(path: str | Path) -> dict[str, Any]:
@@ -35,7 +31,7 @@ def inspect_path(path: str | Path) -> dict[str, Any]:
         return inspect_episode(root)
     if (root / "dataset.json").is_file() or any(root.glob("episode_*/episode.json")):
         return inspect_dataset(root)
-    if any((root / name).is_file() for name in CHECKPOINT_FILES[:2]):
+    if any((root / name).is_file() for name in FILES[:2]):
         return inspect_checkpoint(root)
     recordings = find_recordings(root)
     if recordings == [root]:
@@ -108,16 +104,16 @@ def inspect_checkpoint(path: Path) -> dict[str, Any]:
             config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise CheckpointError(f"cannot read {path}/config.yaml: {error}; restore the checkpoint") from error
-    expected = _recorded_sums(path)
+    expected = recorded_hashes(path) if (path / HASHES).is_file() else {}
     files: dict[str, dict[str, Any]] = {}
-    for name in sorted({*CHECKPOINT_FILES, *expected}):
+    for name in sorted({*FILES, *expected}):
         file = path / name
         if not file.is_file():
             files[name] = {"state": "missing"}
             continue
         state = "no sum recorded"
         if name in expected:
-            state = "ok" if _sha256(file) == expected[name] else "ALTERED"
+            state = "ok" if sha256_of(file) == expected[name] else "ALTERED"
         files[name] = {"state": state, "bytes": file.stat().st_size}
     return {"kind": "checkpoint", "path": str(path), "config": config, "files": files}
 
@@ -146,31 +142,6 @@ def _image_size(bag: Bag, topic: Topic) -> dict[str, Any]:
 
 def _duration_s(episode: Episode) -> float:
     return float(episode.stamps_ns[-1] - episode.stamps_ns[0]) * 1e-9
-
-
-def _recorded_sums(path: Path) -> dict[str, str]:
-    """Sums in the way of sha256sum (``SUM  NAME`` lines) or as a JSON mapping, in any small file named *sha256*."""
-    found: dict[str, str] = {}
-    for file in sorted(path.iterdir()):
-        if "sha256" not in file.name.lower() or not file.is_file():
-            continue
-        if file.suffix == ".json":
-            data = read_json(file)
-            entries = list(data.items()) if isinstance(data, dict) else []
-        else:
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-            entries = [(m.group(2), m.group(1)) for line in lines if (m := _SUM_LINE.match(line.strip()))]
-        # a bare name only: a sums file must not make us read outside the checkpoint
-        found.update({str(n): str(s).lower() for n, s in entries if Path(str(n)).name == str(n)})
-    return found
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def render(facts: dict[str, Any], *, indent: str = "") -> str:

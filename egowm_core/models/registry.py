@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import fields
 from typing import Any
 
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import ConfigError
 from egowm_core.models.action_encoder import ActionEncoder
 from egowm_core.models.svd import SVDConfig, SVDDenoiser, timestep_embedding_dim
+from egowm_core.schema import nearest, read_fields
 
 BACKBONES = ("svd",)
 
@@ -22,11 +21,9 @@ def build_denoiser(config: dict[str, Any], embodiment: Embodiment) -> SVDDenoise
     """
     values = dict(config)
     backbone = str(values.pop("backbone", "svd"))
-    check_name(backbone, BACKBONES, what="backbone")
-    known = [item.name for item in fields(SVDConfig)]
-    for name in values:
-        check_name(name, known, what=f"field of backbone {backbone}")
-    svd = SVDConfig(**values)
+    if backbone not in BACKBONES:
+        raise ConfigError(f"unknown backbone {backbone!r}{nearest(backbone, BACKBONES)}; there are: {BACKBONES}")
+    svd = SVDConfig(**read_fields(SVDConfig, values, f"denoiser ({backbone})"))
     encoder = ActionEncoder(
         action_dim=embodiment.action_dim,
         embedding_dim=timestep_embedding_dim(svd),
@@ -35,12 +32,3 @@ def build_denoiser(config: dict[str, Any], embodiment: Embodiment) -> SVDDenoise
         horizon=svd.horizon,
     )
     return SVDDenoiser(svd, encoder)
-
-
-def check_name(name: str, known: list[str] | tuple[str, ...], *, what: str) -> None:
-    """Refuse an unknown ``name``, offering the nearest known one."""
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
-    raise ConfigError(f"unknown {what} {name!r}{hint}")

@@ -15,6 +15,8 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch import Tensor, nn
 from torch.nn import functional
 
+from egowm_core.schema import read_fields
+
 
 @dataclass(frozen=True)
 class VAEConfig:
@@ -114,4 +116,4 @@ def to_uint8(frames: Tensor) -> Tensor:
 
 def vae_config_from_dict(values: dict[str, Any]) -> VAEConfig:
     """From a checkpoint's or a training run's configuration."""
-    return VAEConfig(**values)
+    return VAEConfig(**read_fields(VAEConfig, values, "vae"))

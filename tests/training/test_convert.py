@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import bag_fixtures as bags
 import numpy as np
 import pytest
 import yaml
@@ -22,6 +21,7 @@ from egowm_core.data.window import ContextBuffer
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import ConfigError, DataError, EmbodimentError
 from egowm_core.geometry import se2_delta
+from tests.training import bag_fixtures as bags
 from training.convert import convert, main, name_recordings
 from training.inspect import inspect_path
 from training.inspect import main as inspect_main
@@ -448,7 +448,7 @@ def test_inspect_checks_a_checkpoints_sums(tmp_path):
     for name in ("weights.safetensors", "config.yaml", "embodiment.yaml", "norm_stats.json", "README.md"):
         (folder / name).write_text("backbone: tiny\n")
         sums.append(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}")
-    (folder / "sha256sums.txt").write_text("\n".join([*sums, f"{'0' * 64}  ../../etc/passwd"]) + "\n")
+    (folder / "SHA256SUMS").write_text("\n".join([*sums, f"{'0' * 64}  ../../etc/passwd"]) + "\n")
     facts = inspect_path(folder)
     assert facts["kind"] == "checkpoint"
     assert facts["config"] == {"backbone": "tiny"}

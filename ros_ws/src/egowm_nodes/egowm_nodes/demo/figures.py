@@ -117,7 +117,7 @@ def scs_plot(session: Session) -> str:
         at_s = (session.odometry_ns - start_ns) * 1e-9
         lower.plot(at_s, session.odometry[:, 5], linewidth=1.0, color="#3a78b8", label="turn [rad/s]")
         lower.plot(at_s, session.odometry[:, 3], linewidth=1.0, color="#8a6d3b", label="speed [m/s]")
-        lower.legend(loc="upper right", fontsize=7, ncols=2)
+        lower.legend(loc="lower center", bbox_to_anchor=(0.5, 0.94), fontsize=8, ncols=2, frameon=False)
     lower.grid(alpha=0.25)
     lower.set_xlabel("time [s]")
     return _svg(figure)
@@ -140,7 +140,7 @@ def latency_plot(session: Session) -> str:
     axes.set_ylabel("[s]")
     axes.grid(alpha=0.25)
     if session.predictions:
-        axes.legend(loc="upper right", fontsize=8)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8, ncols=6, frameon=False)
     return _svg(figure)
 
 

@@ -139,6 +139,8 @@ class _Demo:
             self._spin(LAST_MESSAGES_S)
         finally:
             facts.interrupted = self._stop.wanted
+            if facts.interrupted:
+                facts.remarks.append("stopped early by a signal")
             facts.not_recorded = dict(self._recorder.unknown)
             self._recorder.close()
             facts.exit_statuses |= self._group.stop()

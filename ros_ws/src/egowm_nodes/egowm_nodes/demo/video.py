@@ -23,6 +23,7 @@ from egowm_nodes.demo.session import Judgement, Picture, Prediction, Session
 AHEAD_S = (1.0, 2.0)
 PANEL_HEIGHT, PANEL_WIDTH, HEADER, FOOTER, GAP = 288, 384, 26, 34, 4
 OLDEST_OVERLAY_S = 3.0
+MOST_REASON = 110  # characters
 _CLOCK = Fraction(1, 1000)  # video time base: milliseconds
 
 
@@ -171,4 +172,5 @@ def _foot(canvas: ImageArray, time_s: float, twist: np.ndarray, judgement: Judge
     end = panels.write(canvas, f"SCS  {scores or '-'}", end + 40, line)
     color = panels.STATE_COLORS.get(judgement.state, panels.INK)
     end = panels.write(canvas, judgement.state, end + 24, line, color=color)
-    panels.write(canvas, judgement.reason[:70], end + 16, line, size=0.42, color=panels.FAINT)
+    reason = judgement.reason if len(judgement.reason) <= MOST_REASON else judgement.reason[: MOST_REASON - 3] + "..."
+    panels.write(canvas, reason, end + 16, line, size=0.42, color=panels.FAINT)
