@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--float32", action="store_true", help="do not use bfloat16 even where it is fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     return parser
 
@@ -60,7 +61,9 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     try:
-        model = load_world_model(arguments.checkpoint, device=arguments.device)
+        model = load_world_model(
+            arguments.checkpoint, device=arguments.device, bf16=False if arguments.float32 else None
+        )
     except EgowmError as error:
         print(f"egowm-bench: {error}", file=sys.stderr)
         return 1

@@ -144,7 +144,7 @@ class WorldModel:
         timings = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
         generator = torch.Generator().manual_seed(seed)
         steps = num_denoising_steps or self.num_denoising_steps
-        images = torch.from_numpy(np.ascontiguousarray(context)).to(self.device)
+        images = torch.from_numpy(np.array(context)).to(self.device)  # a copy: recordings are read-only
         moves = self._chunks(actions)
         embedded = moves if embedded_actions is None else self._chunks(embedded_actions)
         predicted: list[Tensor] = []

@@ -60,6 +60,7 @@ class TrainConfig:
     name: str
     dataset: str
     out: str
+    notes: str = ""  # for the model card: where the data came from, how the run went
     seed: int = 0
     bf16: bool = False
     threads: int = 0  # 0: PyTorch's choice

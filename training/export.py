@@ -52,6 +52,7 @@ as float16. Load it with `egowm_core.load_world_model`.
 
 ## Training
 
+{config.notes}
 - seed {config.seed}
 - autoencoder {config.autoencoder_run.steps} steps of {config.autoencoder_run.batch_size * 4} frames;
   denoiser {run.steps} steps of {run.batch_size} clips, learning rate {run.learning_rate:g}

@@ -1,7 +1,8 @@
-"""Strips of frames as PNG: what was observed above what each row predicted."""
+"""Pictures of a run: strips of frames, what was observed above what each row predicted; and the training curve."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -41,3 +42,24 @@ def _row(label: str, context: ImageArray, frames: ImageArray) -> ImageArray:
     cv2.putText(row, label, (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (255, 255, 255), 2, cv2.LINE_AA)
     cv2.putText(row, label, (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)
     return np.asarray(row)
+
+
+def save_curve(table: Path, picture: Path) -> None:
+    """Draw the error on held-out clips over training (``curve.csv``), true against wrong actions."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps = [float(row["step"]) for row in rows]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    warps = [name.removesuffix("_true") for name in rows[0] if name.endswith("_true")]
+    for colour, warp in enumerate(warps):
+        for suffix, style in (("true", "-"), ("wrong", "--")):
+            label = f"geometry: {warp}, {suffix} actions"
+            axes.plot(steps, [float(row[f"{warp}_{suffix}"]) for row in rows], style, color=f"C{colour}", label=label)
+    axes.plot(steps, [float(row["copy"]) for row in rows], ":", color="grey", label="context copied")
+    axes.set(xlabel="training step", ylabel="latent error of the last frame, one denoising step", ylim=(0, None))
+    axes.legend(fontsize=7)
+    FigureCanvasAgg(figure).print_png(str(picture))

@@ -19,6 +19,7 @@ from training.config import TrainConfig, load_train_config
 from training.export import export_checkpoint
 from training.fit_autoencoder import fit_autoencoder, load_autoencoder, reconstruction_psnr
 from training.fit_denoiser import fit_denoiser
+from training.pictures import save_curve
 
 log = logging.getLogger("egowm.train")
 
@@ -93,6 +94,7 @@ def train(config: TrainConfig, *, stage: str = "all") -> dict[str, float]:
         stats = NormStats.from_json((Path(config.dataset) / "norm_stats.json").read_text())
         embodiment = load_embodiment(Path(config.dataset) / "embodiment.yaml")
         export_checkpoint(directory / "checkpoint", config, vae, denoiser, embodiment, stats, figures)
+        save_curve(directory / "curve.csv", directory / "curve.png")
         log.info("checkpoint: %s", directory / "checkpoint")
     return figures
 

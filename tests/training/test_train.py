@@ -63,6 +63,7 @@ def test_interrupted_training_ends_with_the_same_weights(dataset: Path, tmp_path
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     assert train.main([str(configuration(tmp_path / "a", dataset))]) == 0
+    assert (tmp_path / "a" / "run" / "curve.png").stat().st_size > 10_000
     broken = configuration(tmp_path / "b", dataset, save_every_s=0.0)
     original, calls = torch.optim.AdamW.step, []
 
