@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from egowm_core.embodiment import Camera
+from egowm_core.channels import Camera
 from egowm_core.errors import ConfigError, DataError
 from egowm_core.types import ImageArray
 

@@ -32,7 +32,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 
-from egowm_core.embodiment import Camera
+from egowm_core.channels import Camera
 from egowm_nodes import conversions
 from tests.nodes.streams import picture_at, yaw_at
 

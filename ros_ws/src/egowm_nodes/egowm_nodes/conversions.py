@@ -17,9 +17,10 @@ from egowm_msgs.msg import Rollout as RolloutMsg
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from egowm_core.channels import Camera
 from egowm_core.data.images import decode_image
 from egowm_core.data.preprocess import Preprocess
-from egowm_core.embodiment import Camera, Embodiment
+from egowm_core.embodiment import Embodiment
 from egowm_core.errors import DataError
 from egowm_core.scs import DriftState
 from egowm_core.types import (
