@@ -1,7 +1,8 @@
 """egowm: action-conditioned video world models for robots.
 
 The public API, loaded on first use so that importing a small part stays light:
-``load_world_model``, ``WorldModel``, ``load_embodiment``, ``Embodiment``, ``score`` and the value types.
+``load_world_model``, ``adapt_backbone``, ``WorldModel``, ``load_embodiment``, ``Embodiment``, ``score`` and the value
+types.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
-    "load_world_model": "egowm_core.world_model",
+    "load_world_model": "egowm_core.loading",
+    "adapt_backbone": "egowm_core.adapt",
     "WorldModel": "egowm_core.world_model",
     "load_embodiment": "egowm_core.embodiment",
     "Embodiment": "egowm_core.embodiment",
@@ -32,6 +34,7 @@ __all__ = [
     "Rollout",
     "Scores",
     "WorldModel",
+    "adapt_backbone",
     "load_embodiment",
     "load_world_model",
     "score",

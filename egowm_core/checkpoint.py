@@ -1,7 +1,8 @@
 """A checkpoint is one self-contained directory: weights, configuration, embodiment, statistics, card, hashes.
 
 ``weights.safetensors``, ``config.yaml``, ``embodiment.yaml``, ``norm_stats.json``, ``README.md`` and ``SHA256SUMS`` (as
-``sha256sum -c`` reads it). Nothing is ever unpickled. Knows no model: weights are tensors by name.
+``sha256sum -c`` reads it); other files beside them, as exported graphs, are verified too where hashes of them are
+recorded. Nothing is ever unpickled. Knows no model: weights are tensors by name.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -51,7 +53,14 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
     (partial / "embodiment.yaml").write_text(checkpoint.embodiment.to_yaml())
     (partial / "norm_stats.json").write_text(checkpoint.norm_stats.to_json())
     (partial / "README.md").write_text(checkpoint.card)
-    (partial / HASHES).write_text("".join(f"{sha256_of(partial / name)}  {name}\n" for name in FILES))
+    publish(partial, directory)
+
+
+def publish(partial: Path, directory: Path) -> None:
+    """Record hashes of all files of ``partial``, flush them, and make it ``directory``; what is there is replaced."""
+    others = sorted(file.name for file in partial.iterdir() if file.name not in (*FILES, HASHES))
+    names = (*FILES, *others)
+    (partial / HASHES).write_text("".join(f"{sha256_of(partial / name)}  {name}\n" for name in names))
     for file in partial.iterdir():
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
@@ -91,8 +100,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{directory}: cannot be read ({error}); get the checkpoint again") from error
 
 
-def resolve(path: str | Path) -> Path:
-    """The local directory that ``path`` names; a hub id is downloaded (or found in the local cache when offline)."""
+def resolve(path: str | Path, *, also: Sequence[str] = ()) -> Path:
+    """The local directory that ``path`` names; a hub id is downloaded (or found in the local cache when offline).
+
+    ``also``: patterns of file names to download beside those of every checkpoint.
+    """
     text = str(path)
     if text.startswith(_EMBEDDED):
         root = Path(str(resources.files("egowm_core.embedded")))
@@ -109,7 +121,7 @@ def resolve(path: str | Path) -> Path:
 
     repository, _, revision = text.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=[*FILES, HASHES]))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=[*FILES, HASHES, *also]))
     except Exception as error:
         raise CheckpointError(
             f"{text}: neither a directory here nor to be had from the hub ({error}); check the name, the network, or "
@@ -118,7 +130,7 @@ def resolve(path: str | Path) -> Path:
 
 
 def verify(directory: Path) -> None:
-    """Compare every file with its recorded hash.
+    """Compare every file with its recorded hash; those of every checkpoint must be there.
 
     Raises:
         CheckpointError: naming the file that is missing or altered.
@@ -128,13 +140,16 @@ def verify(directory: Path) -> None:
         raise CheckpointError(f"{directory}: not a checkpoint ({HASHES} is missing)")
     recorded = recorded_hashes(directory)
     for name in FILES:
-        file = directory / name
-        if not file.is_file() or name not in recorded:
+        if not (directory / name).is_file() or name not in recorded:
             raise CheckpointError(f"{directory}: {name} is missing; get the checkpoint again")
+    for name, digest in recorded.items():
+        file = directory / name
+        if not file.is_file():
+            continue  # not one of every checkpoint: who needs it says so
         found = sha256_of(file)
-        if found != recorded[name]:
+        if found != digest:
             raise CheckpointError(
-                f"{file}: sha256 is {found[:12]}..., recorded {recorded[name][:12]}...; the file was altered or "
+                f"{file}: sha256 is {found[:12]}..., recorded {digest[:12]}...; the file was altered or "
                 "damaged: get the checkpoint again"
             )
 

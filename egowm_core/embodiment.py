@@ -22,7 +22,8 @@ from egowm_core.errors import ConfigError, EmbodimentError
 from egowm_core.schema import nearest, plain_fields, read_fields
 from egowm_core.types import FloatArray
 
-INTEGRATIONS = ("se2", "sum")
+INTEGRATIONS = ("se2", "se3", "sum")
+_INTEGRATED = {"se2": ("dx", "dy", "dyaw"), "se3": ("dx", "dy", "dz", "droll", "dpitch", "dyaw")}
 _MAX_YAML_BYTES = 1 << 20
 _LIMIT_SLACK = 1e-5  # of the range: float32 rounding is not a violation
 
@@ -44,7 +45,9 @@ class Embodiment:
         if not (math.isfinite(self.rate_hz) and 0 < self.rate_hz <= 1000):
             raise ConfigError(f"embodiment {self.name!r}: rate_hz {self.rate_hz} must lie in (0, 1000]")
         if self.integrate not in INTEGRATIONS:
-            raise ConfigError(f"embodiment {self.name!r}: integrate {self.integrate!r} is not one of se2, sum")
+            raise ConfigError(
+                f"embodiment {self.name!r}: integrate {self.integrate!r} is not one of {', '.join(INTEGRATIONS)}"
+            )
         if not self.channels:
             raise ConfigError(f"embodiment {self.name!r} has no action channels; list at least one under `channels`")
         groups: list[Sequence[Channel | StateChannel | Camera]] = [self.channels, self.states, self.cameras]
@@ -52,10 +55,11 @@ class Embodiment:
             names = [item.name for item in group]
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise ConfigError(f"embodiment {self.name!r}: {what} {repeated[0]!r} is listed twice; names are unique")
-        if self.integrate == "se2" and len(self.channels) != 3:
+        expected = _INTEGRATED.get(self.integrate)
+        if expected is not None and len(self.channels) != len(expected):
             raise ConfigError(
-                f"embodiment {self.name!r}: integrate se2 needs the three channels dx, dy, dyaw in this order,"
-                f" got {', '.join(self.channel_names)}; use integrate: sum for other actions"
+                f"embodiment {self.name!r}: integrate {self.integrate} needs the channels {', '.join(expected)} in this"
+                f" order, got {', '.join(self.channel_names)}; use integrate: sum for other actions"
             )
 
     @property

@@ -61,20 +61,23 @@ class ClipDataset:
         first = self.index[:, 1] + self.context - 1
         return np.array([sums[e][f + self.horizon] - sums[e][f] for e, f in zip(self.index[:, 0], first, strict=True)])
 
-    def clip(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+    def clip(
+        self, number: int, *, images: bool = True
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
         """Images (K+T,H,W,3), normalised actions (T,D) and frame indices (K+T,) of clip ``number``."""
         e, start = self.index[number]
         length = self.context + self.horizon
         first = start + self.context - 1
-        images = np.asarray(self.episodes[e].frames[start : start + length])
+        end = start + length if images else start
+        pictures = np.asarray(self.episodes[e].frames[start:end])
         frame_index = self.offsets[e] + np.arange(start, start + length)
-        return images, self.actions[e][first : first + self.horizon], frame_index
+        return pictures, self.actions[e][first : first + self.horizon], frame_index
 
-    def batch(self, numbers: NDArray[np.int64]) -> ClipBatch:
-        """The clips ``numbers``, stacked."""
-        images, actions, frame_index = zip(*(self.clip(int(number)) for number in numbers), strict=True)
+    def batch(self, numbers: NDArray[np.int64], *, images: bool = True) -> ClipBatch:
+        """The clips ``numbers``, stacked; without ``images`` the pictures are left on disk (their array is empty)."""
+        images_of, actions, frame_index = zip(*(self.clip(int(n), images=images) for n in numbers), strict=True)
         return ClipBatch(
-            torch.from_numpy(np.stack(images)),
+            torch.from_numpy(np.stack(images_of)),
             torch.from_numpy(np.stack(actions)),
             torch.from_numpy(np.stack(frame_index)),
         )

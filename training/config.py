@@ -31,6 +31,12 @@ class DenoiserRun:
     batch_size: int = 8
     learning_rate: float = 1e-3
     action_learning_rate_scale: float = 1.0  # the paper: 10 when a pretrained backbone is fine-tuned
+    init_from: str = ""  # checkpoint whose weights to start from: a passive model, a pretrained one (egowm-adapt), ...
+    from_scratch: bool = False  # take the architecture of init_from, but not its weights
+    lora_rank: int = 0  # above 0: the backbone is frozen but for low-rank updates, merged when the run is exported
+    diffusion_forcing: bool = False  # a noise level for each frame, not one a clip (causal models want it)
+    action_dropout: float = 0.0  # probability of dropping a frame's action (Vid2World: 0.2), or unless causal a clip's
+    gradient_checkpointing: bool = False  # less memory, more time
     warmup_steps: int = 200
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
@@ -51,6 +57,9 @@ class Sampling:
     sigma_min: float = 0.05
     sigma_max: float = 20.0
     warp: str = "none"  # what geometry compensates, see conditioning.WARPS
+    schedule: str = "karras"  # how noise levels fall, see sigmas.SCHEDULES
+    guidance_scale: float = 0.0  # of causal action guidance; 0 is off (one evaluation a step, not two)
+    guidance_rescale: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -63,9 +72,11 @@ class TrainConfig:
     notes: str = ""  # for the model card: where the data came from, how the run went
     seed: int = 0
     bf16: bool = False
+    device: str = "cpu"  # that the denoiser is trained on, such as cuda
     threads: int = 0  # 0: PyTorch's choice
     save_every_s: float = 120.0
     validation_episodes: int = 4  # the last ones of the dataset, never trained on
+    autoencoder_from: str = ""  # another run's directory, to share its autoencoder
     vae: dict[str, Any] = field(default_factory=dict)
     denoiser: dict[str, Any] = field(default_factory=dict)
     autoencoder_run: AutoencoderRun = field(default_factory=AutoencoderRun)
@@ -79,18 +90,38 @@ def load_train_config(path: Path, overrides: dict[str, Any] | None = None) -> Tr
     Raises:
         ConfigError: unreadable, not a mapping, unknown or missing keys.
     """
+    values = read_yaml(path)
+    values.update({key: value for key, value in (overrides or {}).items() if value is not None})
+    return train_config(values, str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: unreadable, or not a mapping.
+    """
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML ({error}); expected a training configuration") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
-    values.update({key: value for key, value in (overrides or {}).items() if value is not None})
+    return values
+
+
+def train_config(values: dict[str, Any], where: str) -> TrainConfig:
+    """A mapping to a checked configuration; ``where`` names it in errors.
+
+    Raises:
+        ConfigError: unknown or missing keys.
+    """
+    values = dict(values)
     sections: tuple[tuple[str, type[Any]], ...] = (
         ("autoencoder_run", AutoencoderRun),
         ("denoiser_run", DenoiserRun),
         ("sampling", Sampling),
     )
     for key, kind in sections:
-        values[key] = kind(**read_fields(kind, values.get(key, {}), f"{path}: {key}"))
-    return TrainConfig(**read_fields(TrainConfig, values, str(path)))
+        values[key] = kind(**read_fields(kind, values.get(key, {}), f"{where}: {key}"))
+    return TrainConfig(**read_fields(TrainConfig, values, where))

@@ -25,9 +25,10 @@ from egowm_core.data.episode import Episode, list_episodes
 from egowm_core.data.normalize import normalize
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import DataError, EgowmError
+from egowm_core.loading import load_world_model
 from egowm_core.scs import choose_ids, frame_scs, masks_of, psnr, score, ssim
 from egowm_core.types import FloatArray, ImageArray
-from egowm_core.world_model import WorldModel, load_world_model
+from egowm_core.world_model import WorldModel
 from training.pictures import save_strips
 from training.predictors import reconstruct, table_rows
 
@@ -49,13 +50,23 @@ class EvaluationClip:
 
 
 def choose_clips(
-    dataset: Path, model: WorldModel, *, count: int, horizon: int, min_motion: float, seed: int
+    dataset: Path,
+    model: WorldModel,
+    *,
+    count: int,
+    horizon: int,
+    min_motion: float,
+    seed: int,
+    context: int | None = None,
 ) -> list[EvaluationClip]:
     """``count`` clips drawn evenly over the episodes, each moving at least ``min_motion`` (channel scales a chunk).
+
+    ``context`` frames come with each (the model's own number unless given).
 
     Raises:
         DataError: fewer such clips than asked for.
     """
+    context = context or model.context_frames
     load_embodiment(dataset / "embodiment.yaml").require_same(model.embodiment)
     rng = np.random.default_rng(seed)
     episodes = [Episode(path) for path in list_episodes(dataset)]
@@ -64,15 +75,15 @@ def choose_clips(
         moved = np.abs(normalize(episode.actions, model.embodiment)).sum(axis=1)
         starts = [
             int(start)
-            for start in episode.windows(model.context_frames, horizon)
-            if moved[start + model.context_frames - 1 :][:horizon].sum() >= min_motion * horizon / 8
+            for start in episode.windows(context, horizon)
+            if moved[start + context - 1 :][:horizon].sum() >= min_motion * horizon / 8
         ]
         pools.append(list(rng.permutation(starts)))
     clips: list[EvaluationClip] = []
     while len(clips) < count and any(pools):
         for episode, pool in zip(episodes, pools, strict=True):
             if pool and len(clips) < count:
-                clips.append(_clip(episode, int(pool.pop()), model.context_frames, horizon))
+                clips.append(_clip(episode, int(pool.pop()), context, horizon))
     if len(clips) < count:
         raise DataError(
             f"{dataset}: {len(clips)} clips move enough, {count} were asked for; lower --clips or record more"
@@ -105,15 +116,14 @@ def evaluate(
     predicted: dict[str, list[ImageArray]] = {name: [] for name in (*rows, "autoencoder")}
     for start in tqdm(range(0, len(clips), batch_size), desc="predicting", unit="batch"):
         batch = clips[start : start + batch_size]
-        order = [(start + i + len(clips) // 2) % len(clips) for i in range(len(batch))]  # another room's actions
         context = np.stack([clip.context for clip in batch])
         actions = np.stack([clip.actions for clip in batch])
-        wrong = np.stack([clips[other].actions for other in order])
+        wrong = np.stack([clip.actions for clip in of_another_room(clips, start, len(batch))])
         for name, predictor in rows.items():
             predicted[name] += list(predictor(context, actions, wrong))
         predicted["autoencoder"] += list(reconstruct(model, np.stack([clip.observed for clip in batch])))
     table = {
-        name: _mean_scores(frames, clips, horizons)
+        name: mean_scores(frames, clips, horizons)
         for name, frames in tqdm(predicted.items(), desc="scoring", unit="row")
     }
     if strips is not None:
@@ -121,9 +131,15 @@ def evaluate(
     return table
 
 
-def _mean_scores(
-    predicted: list[ImageArray], clips: list[EvaluationClip], horizons: tuple[int, ...]
+def of_another_room(clips: list[EvaluationClip], start: int, count: int) -> list[EvaluationClip]:
+    """For the clips from ``start`` on, others whose actions are wrong for them."""
+    return [clips[(start + i + len(clips) // 2) % len(clips)] for i in range(count)]
+
+
+def mean_scores(
+    predicted: list[ImageArray], clips: list[EvaluationClip], horizons: tuple[int, ...], *, tracked: bool = True
 ) -> dict[str, dict[str, float]]:
+    """{metric: {horizon: value}} of a row; without ``tracked``, SCS only by the simulator's truth (half the time)."""
     values: dict[str, dict[int, list[float]]] = {}
 
     def add(metric: str, horizon: int, value: float) -> None:
@@ -132,7 +148,7 @@ def _mean_scores(
     for frames, clip in zip(predicted, clips, strict=True):
         context = clip.context[-1]
         per_frame = {"psnr": np.minimum(psnr(frames, clip.observed), 60.0), "ssim": ssim(frames, clip.observed)}
-        scored = {"scs": score(frames, clip.observed, context=context, horizons=horizons)}
+        scored = {"scs": score(frames, clip.observed, context=context, horizons=horizons)} if tracked else {}
         if clip.masks is not None and len(clip.masks):
             scored["scs_true"] = score(
                 frames,

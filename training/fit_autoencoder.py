@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from egowm_core.models.registry import TrainedAutoencoder
 from egowm_core.models.vae import FrameAutoencoder, to_unit_range, vae_config_from_dict
 from training.clips import ClipDataset
 from training.config import TrainConfig
@@ -23,6 +23,7 @@ log = logging.getLogger("egowm.train")
 
 _STATE = "autoencoder.safetensors"
 _RUN_LENGTH = 4  # consecutive frames decoded together, so that the temporal decoder sees motion
+_AT_A_TIME = 8  # runs that are reconstructed together
 
 
 def fit_autoencoder(config: TrainConfig, data: ClipDataset, directory: Path) -> FrameAutoencoder:
@@ -44,7 +45,7 @@ def fit_autoencoder(config: TrainConfig, data: ClipDataset, directory: Path) -> 
             group["lr"] = cosine_rate(step, run.steps, run.warmup_steps) * run.learning_rate
         frames = _frames(data, np.random.default_rng([config.seed, 1, step]), run.batch_size, length=_RUN_LENGTH)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bf16):
-            latents = vae.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+            latents = vae.encode(frames)
             noisy = latents + 0.03 * torch.randn(latents.shape)  # so that decoding tolerates imperfect latents
             decoded = vae.decode(noisy)
         error = decoded.float() - frames
@@ -78,22 +79,14 @@ def _frames(data: ClipDataset, rng: np.random.Generator, count: int, *, length: 
 
 
 @torch.inference_mode()
-def encode_frames(vae: FrameAutoencoder, data: ClipDataset, *, batch_size: int = 64) -> Tensor:
-    """Latents (number of frames,C,h,w) float16 of all frames, computed once."""
-
-    def batches() -> Iterator[Tensor]:
-        for frames in tqdm(data.all_frames(), desc="encoding", unit="episode"):
-            for start in range(0, len(frames), batch_size):
-                batch = torch.from_numpy(np.array(frames[start : start + batch_size]))
-                yield vae.encode(to_unit_range(batch)).half()
-
-    return torch.cat(list(batches()))
-
-
-def reconstruction_psnr(vae: FrameAutoencoder, data: ClipDataset, *, seed: int = 0, count: int = 64) -> float:
-    """PSNR in dB of decoding what was encoded, over held-out frames."""
-    frames = _frames(data, np.random.default_rng(seed), count, length=_RUN_LENGTH)
-    with torch.inference_mode():
-        latents = vae.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        decoded = vae.decode(latents).clamp(-1, 1)
-    return -10 * math.log10(float(functional.mse_loss(decoded, frames)) / 4)
+def reconstruction_psnr(vae: TrainedAutoencoder, data: ClipDataset, *, seed: int = 0, count: int = 64) -> float:
+    """PSNR in dB of decoding what was encoded, over ``count`` short runs of held-out frames."""
+    device = next(vae.parameters()).device
+    length = _RUN_LENGTH if vae.temporal_factor == 1 else 1 + vae.temporal_factor
+    rng = np.random.default_rng(seed)
+    errors: list[float] = []
+    for start in range(0, count, _AT_A_TIME):
+        frames = _frames(data, rng, min(_AT_A_TIME, count - start), length=length).to(device)
+        decoded = vae.decode(vae.encode(frames)).clamp(-1, 1)
+        errors += functional.mse_loss(decoded, frames, reduction="none").mean(dim=(1, 2, 3, 4)).tolist()
+    return -10 * math.log10(float(np.mean(errors)) / 4)

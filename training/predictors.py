@@ -65,8 +65,7 @@ def _bound(
 def reconstruct(model: WorldModel, observed: ImageArray) -> ImageArray:
     """The observed frames (B,T,H,W,3) through the autoencoder: the ceiling for any prediction in its latents."""
     frames = to_unit_range(torch.from_numpy(np.ascontiguousarray(observed)))
-    latents = model.vae.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-    return np.asarray(to_uint8(model.vae.decode(latents)).numpy())
+    return np.asarray(to_uint8(model.vae.decode(model.vae.encode(frames))).numpy())
 
 
 @torch.inference_mode()

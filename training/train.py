@@ -10,15 +10,19 @@ from pathlib import Path
 
 import torch
 
+from egowm_core.checkpoint import load_checkpoint
 from egowm_core.data.normalize import NormStats
-from egowm_core.embodiment import load_embodiment
-from egowm_core.errors import CheckpointError, EgowmError
-from egowm_core.models.vae import FrameAutoencoder
+from egowm_core.embodiment import Embodiment, load_embodiment
+from egowm_core.errors import CheckpointError, ConfigError, EgowmError
+from egowm_core.loading import checkpoint_autoencoder
+from egowm_core.models.adapter import AdapterConfig
+from egowm_core.models.registry import TrainedAutoencoder, denoiser_config
 from training.clips import ClipDataset, open_dataset
 from training.config import TrainConfig, load_train_config
 from training.export import export_checkpoint
 from training.fit_autoencoder import fit_autoencoder, load_autoencoder, reconstruction_psnr
 from training.fit_denoiser import fit_denoiser
+from training.initial import merged_denoiser_config
 from training.pictures import save_curve
 
 log = logging.getLogger("egowm.train")
@@ -40,6 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="seed, in place of the configuration's")
     parser.add_argument("--threads", type=int, help="CPU threads, in place of the configuration's")
     parser.add_argument(
+        "--device", help="device to train the denoiser on, such as cuda, in place of the configuration's"
+    )
+    parser.add_argument(
         "--stage",
         choices=_STAGES,
         default="all",
@@ -54,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        overrides = {key: getattr(arguments, key) for key in ("dataset", "out", "seed", "threads")}
+        overrides = {key: getattr(arguments, key) for key in ("dataset", "out", "seed", "threads", "device")}
         figures = train(load_train_config(arguments.config, overrides), stage=arguments.stage)
     except EgowmError as error:
         print(f"egowm-train: {error}", file=sys.stderr)
@@ -75,20 +82,24 @@ def train(config: TrainConfig, *, stage: str = "all") -> dict[str, float]:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    _check_device(config.device)
+    _, fields = denoiser_config(merged_denoiser_config(config))
     directory = Path(config.out)
     directory.mkdir(parents=True, exist_ok=True)
-    context, horizon = int(config.denoiser.get("context_frames", 1)), int(config.denoiser.get("horizon", 8))
+    context = 1 + (fields.context_frames - 1) * fields.temporal_factor
+    horizon = fields.horizon * fields.temporal_factor
     data, validation = open_dataset(
         Path(config.dataset), context=context, horizon=horizon, held_out=config.validation_episodes
     )
     figures: dict[str, float] = {"clips": len(data), "frames": data.num_frames}
     log.info("%d clips of %d + %d frames in %d episodes", len(data), context, horizon, len(data.episodes))
-    vae = _autoencoder(config, data, directory, fit=stage in ("all", "autoencoder"))
+    vae = _autoencoder(config, data, directory, fit=stage in ("all", "autoencoder")).to(config.device)
     if stage in ("all", "autoencoder", "export"):
         figures["autoencoder_psnr"] = reconstruction_psnr(vae, validation)
         log.info("autoencoder: %.2f dB on held-out frames", figures["autoencoder_psnr"])
     if stage == "autoencoder":
         return figures
+    _check_latents(fields, vae, data.embodiment)
     denoiser = fit_denoiser(config, vae, data, validation, directory, only_load=stage == "export")
     if stage in ("all", "export"):
         stats = NormStats.from_json((Path(config.dataset) / "norm_stats.json").read_text())
@@ -99,8 +110,37 @@ def train(config: TrainConfig, *, stage: str = "all") -> dict[str, float]:
     return figures
 
 
-def _autoencoder(config: TrainConfig, data: ClipDataset, directory: Path, *, fit: bool) -> FrameAutoencoder:
-    if fit:
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}); use cpu") from error
+
+
+def _check_latents(fields: AdapterConfig, vae: TrainedAutoencoder, embodiment: Embodiment) -> None:
+    """That the denoiser is made for what the autoencoder makes of the dataset's pictures."""
+    camera = embodiment.camera()
+    made = {
+        "latent_channels": vae.latent_channels,
+        "latent_height": camera.height // vae.downscale,
+        "latent_width": camera.width // vae.downscale,
+        "temporal_factor": vae.temporal_factor,
+    }
+    if wrong := {name: value for name, value in made.items() if getattr(fields, name) != value}:
+        given = {name: getattr(fields, name) for name in wrong}
+        raise ConfigError(
+            f"denoiser: the autoencoder makes {wrong} of the dataset's {camera.height} x {camera.width} pixels, the "
+            f"configuration says {given}; set these, or convert with the embodiment.yaml of the checkpoint in init_from"
+        )
+
+
+def _autoencoder(config: TrainConfig, data: ClipDataset, directory: Path, *, fit: bool) -> TrainedAutoencoder:
+    """Fitted here, shared from another run (``autoencoder_from``), or that of a checkpoint (``init_from``)."""
+    if config.autoencoder_from:
+        directory = Path(config.autoencoder_from)
+    elif config.denoiser_run.init_from and not config.vae:
+        return checkpoint_autoencoder(load_checkpoint(config.denoiser_run.init_from))
+    elif fit:
         return fit_autoencoder(config, data, directory)
     loaded = load_autoencoder(config, directory)
     if loaded is None:

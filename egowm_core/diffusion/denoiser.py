@@ -1,13 +1,12 @@
-"""The one denoiser interface, and EDM preconditioning behind it.
+"""The one denoiser interface.
 
 Every backbone adapter answers ``denoise(noisy, sigma, context, action)`` in sigma space: ``noisy = clean + sigma *
 noise`` with a noise level per frame. Samplers and losses see nothing else, so they never ask which backbone it is.
-Equations: Karras et al. 2022 (EDM), arXiv 2206.00364, table 1, generalised to data with a known conditional mean.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -21,24 +20,24 @@ class Context:
     ``compensated`` (B,T,C,H,W) or None: the newest context frame as it would look from each future pose by geometry
     alone, with ``visible`` (B,T,2,H,W) in 0..1: where that is known, and the same where the floor plane was assumed for
     it (zeros: only rotation is compensated). Only models configured for it use it.
+    ``state`` (B,S) or None: the robot's initial state, normalised (EgoWM's Z_s).
+    ``action_known`` (B,T) bool or None (all are): False drops that tick's action, for training with action dropout and
+    for guidance.
     """
 
     latents: Tensor
     compensated: Tensor | None = None
     visible: Tensor | None = None
+    state: Tensor | None = None
+    action_known: Tensor | None = None
 
     def repeat(self, batch_size: int) -> Context:
         """The same context for ``batch_size`` rollouts; the batch axis must be 1."""
-
-        def expand(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.expand(batch_size, *value.shape[1:])
-
-        return replace(
-            self,
-            latents=self.latents.expand(batch_size, *self.latents.shape[1:]),
-            compensated=expand(self.compensated),
-            visible=expand(self.visible),
-        )
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        expanded = {
+            name: value.expand(batch_size, *value.shape[1:]) for name, value in given.items() if value is not None
+        }
+        return replace(self, **expanded)
 
 
 class Denoiser(Protocol):
@@ -47,30 +46,6 @@ class Denoiser(Protocol):
     def denoise(self, noisy: Tensor, sigma: Tensor, context: Context, action: Tensor) -> Tensor:
         """``noisy`` (B,T,C,H,W), ``sigma`` (B,T) > 0, ``action`` (B,T,D) normalised -> clean (B,T,C,H,W)."""
         ...
-
-
-@dataclass(frozen=True)
-class EDMPreconditioning:
-    """c_skip, c_out, c_in, c_noise for data of standard deviation ``sigma_data`` about its conditional mean."""
-
-    sigma_data: float = 1.0
-
-    def c_skip(self, sigma: Tensor) -> Tensor:
-        return self.sigma_data**2 / (sigma**2 + self.sigma_data**2)
-
-    def c_out(self, sigma: Tensor) -> Tensor:
-        return sigma * self.sigma_data / (sigma**2 + self.sigma_data**2).sqrt()
-
-    def c_in(self, sigma: Tensor) -> Tensor:
-        return 1.0 / (sigma**2 + self.sigma_data**2).sqrt()
-
-    def c_noise(self, sigma: Tensor) -> Tensor:
-        """What the network is told of the noise level: ln(sigma) / 4, as in SVD."""
-        return sigma.log() / 4.0
-
-    def loss_weight(self, sigma: Tensor) -> Tensor:
-        """lambda(sigma) = (sigma^2 + sd^2) / (sigma sd)^2: unit loss at initialisation for every sigma."""
-        return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
 
 
 def per_frame(value: Tensor) -> Tensor:

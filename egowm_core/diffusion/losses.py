@@ -1,27 +1,33 @@
-"""Training objectives in sigma space. Knows no backbone and no data format."""
+"""Training objectives in sigma space. Knows no backbone and no data format.
+
+One function serves them all, because a family's objective is a weight on the error of its clean estimate: EDM's
+lambda(sigma), flow matching's 1 / t^2 (``preconditioning.loss_weight``). Diffusion forcing (arXiv 2407.01392) is the
+same with a noise level drawn for each frame (``sigmas.py``).
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from egowm_core.diffusion.denoiser import Context, Denoiser, EDMPreconditioning, per_frame
+from egowm_core.diffusion.denoiser import Context, Denoiser, per_frame
+from egowm_core.diffusion.preconditioning import Preconditioning
 
 
-def edm_loss(
+def denoising_loss(
     denoiser: Denoiser,
     clean: Tensor,
     *,
     sigma: Tensor,
     context: Context,
     action: Tensor,
-    preconditioning: EDMPreconditioning,
+    preconditioning: Preconditioning,
     generator: torch.Generator,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Weighted denoising error (EDM, equation 8), a scalar.
+    """Weighted denoising error (EDM, equation 8; for flow preconditioning the velocity's error), a scalar.
 
-    ``clean`` (B,T,C,H,W), ``sigma`` (B,T), ``action`` (B,T,D); ``weight`` broadcastable to ``clean`` or None.
+    ``clean`` (B,T,C,h,w), ``sigma`` (B,T), ``action`` (B,T,D); ``weight`` broadcastable to ``clean`` or None.
     """
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     noisy = clean + per_frame(sigma) * noise

@@ -16,7 +16,8 @@ from egowm_core.diffusion.denoiser import Context
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import ConfigError
 from egowm_core.models.action_encoder import integrate
-from egowm_core.models.vae import FrameAutoencoder, to_unit_range
+from egowm_core.models.autoencoders import VideoAutoencoder
+from egowm_core.models.vae import to_unit_range
 from egowm_core.models.warp import CameraGeometry, warp_by_pose
 
 WARPS = ("none", "rotation", "floor")
@@ -47,9 +48,9 @@ def composed_pose(actions: Tensor, embodiment: Embodiment) -> Tensor:
 
 
 def encode_context(
-    vae: FrameAutoencoder,
+    vae: VideoAutoencoder,
     images: Tensor,
-    actions: Tensor,
+    actions: Tensor | None,
     *,
     embodiment: Embodiment,
     warps: Sequence[str] | None,
@@ -58,18 +59,19 @@ def encode_context(
     """Context ``images`` (B,K,H,W,3) uint8 and normalised ``actions`` (B,T,D) -> :class:`Context`.
 
     ``warps``: for each clip what is compensated by geometry, one of ``WARPS``; None for models that take no such input.
+    Actions are needed for that alone.
     ``latents`` (B,K,C,h,w) may be given when they are known already.
     """
     frames = to_unit_range(images)
     if latents is None:
-        latents = vae.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-    if warps is None or all(warp == "none" for warp in warps):
+        latents = vae.encode(frames)
+    if actions is None or warps is None or all(warp == "none" for warp in warps):
         return Context(latents)
     floor = torch.tensor([warp == "floor" for warp in warps], device=images.device)
     known = torch.tensor([warp != "none" for warp in warps], device=images.device)[:, None, None, None, None]
     pose = composed_pose(actions, embodiment)
     warped, visible = warp_by_pose(frames[:, -1], pose, camera_geometry(embodiment), floor=floor)
-    compensated = vae.encode(warped.flatten(0, 1)).unflatten(0, warped.shape[:2])
-    cells = functional.avg_pool2d(visible.flatten(0, 1), vae.config.downscale).unflatten(0, visible.shape[:2])
+    compensated = vae.encode(warped)
+    cells = functional.avg_pool2d(visible.flatten(0, 1), vae.downscale).unflatten(0, visible.shape[:2])
     cells = torch.where(known, torch.cat([cells, cells * floor[:, None, None, None, None]], dim=2), 0.0)
     return Context(latents, torch.where(known, compensated, latents[:, -1:]), cells)

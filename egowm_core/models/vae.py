@@ -15,6 +15,9 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch import Tensor, nn
 from torch.nn import functional
 
+from egowm_core.errors import ConfigError
+from egowm_core.models.causal import causalise_decoder
+from egowm_core.models.frame_cache import CausalControl, FrameCache
 from egowm_core.schema import read_fields
 
 
@@ -27,6 +30,7 @@ class VAEConfig:
     block_out_channels: list[int] = field(default_factory=lambda: [64, 128])
     layers_per_block: int = 1
     linear_encoder: bool = False  # encode by the shortcut alone: one matrix product; only the decoder is a network
+    causal: bool = False  # the temporal decoder sees no later frame, so that it can decode a stream
 
     @property
     def downscale(self) -> int:
@@ -58,6 +62,7 @@ class FrameAutoencoder(nn.Module):
         nn.init.zeros_(self.network.decoder.time_conv_out.bias)
         if config.linear_encoder:
             self.network.encoder, self.network.quant_conv = nn.Identity(), nn.Identity()
+        self.control = causalise_decoder(self.network, transfer="hold") if config.causal else None
         pixels = 3 * config.downscale**2
         self.register_buffer("basis", torch.zeros(config.latent_channels, pixels))
         self.register_buffer("mean", torch.zeros(pixels))
@@ -83,8 +88,27 @@ class FrameAutoencoder(nn.Module):
         self.scale.copy_(scale)
         return float(kept.sum() / eigenvalues.sum())
 
+    @property
+    def temporal_factor(self) -> int:
+        """Frames a latent stands for: each has its own."""
+        return 1
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per latent cell."""
+        return self.config.downscale
+
+    @property
+    def latent_channels(self) -> int:
+        """C of the latents."""
+        return self.config.latent_channels
+
     def encode(self, frames: Tensor) -> Tensor:
-        """Frames (N,3,H,W) in [-1,1] -> latents (N,C,h,w), the mode of the posterior."""
+        """Frames (B,T,3,H,W) in [-1,1] -> latents (B,T,C,h,w), the mode of the posterior."""
+        latents: Tensor = self._encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        return latents
+
+    def _encode(self, frames: Tensor) -> Tensor:
         patches = functional.pixel_unshuffle(frames, self.config.downscale)
         linear = torch.einsum("cp,nphw->nchw", self.basis, patches - self.mean[:, None, None])
         latents: Tensor = linear / self.scale[:, None, None]
@@ -93,8 +117,8 @@ class FrameAutoencoder(nn.Module):
         detail = self.network.encode(functional.pixel_unshuffle(frames, self.config.patch)).latent_dist.mode()
         return torch.add(latents, detail)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B,T,C,h,w) -> frames (B,T,3,H,W), about [-1,1]; not clamped."""
+    def decode(self, latents: Tensor, *, context: Tensor | None = None) -> Tensor:
+        """Latents (B,T,C,h,w) -> frames (B,T,3,H,W), about [-1,1]; not clamped. ``context`` is not needed here."""
         batch, horizon = latents.shape[:2]
         flat = latents.flatten(0, 1)
         patches = torch.einsum("cp,nchw->nphw", self.basis, flat * self.scale[:, None, None])
@@ -102,6 +126,25 @@ class FrameAutoencoder(nn.Module):
         detail = self.network.decode(flat, num_frames=horizon).sample
         frames: Tensor = linear + functional.pixel_shuffle(detail, self.config.patch)
         return torch.unflatten(frames, 0, (batch, horizon))
+
+    def start_stream(self) -> FrameCache:
+        """A cache for :meth:`decode_next`.
+
+        Raises:
+            ConfigError: the decoder is not causal.
+        """
+        self._control()
+        return FrameCache()
+
+    def decode_next(self, latents: Tensor, cache: FrameCache) -> Tensor:
+        """The next frames of a stream (B,n,C,h,w) -> (B,n,3,H,W), as :meth:`decode` would give them in the whole."""
+        with self._control().streaming(cache, commit=True):
+            return self.decode(latents)
+
+    def _control(self) -> CausalControl:
+        if self.control is None:
+            raise ConfigError("only a causal decoder decodes frame by frame; train one with `vae: {causal: true}`")
+        return self.control
 
 
 def to_unit_range(images: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from egowm_core.diffusion.denoiser import Context, EDMPreconditioning
-from egowm_core.diffusion.losses import edm_loss
+from egowm_core.diffusion.denoiser import Context
+from egowm_core.diffusion.guidance import guide
+from egowm_core.diffusion.losses import denoising_loss
+from egowm_core.diffusion.preconditioning import PRECONDITIONINGS, EDMPreconditioning, FlowPreconditioning
 from egowm_core.diffusion.samplers import SAMPLERS, sample_euler, sample_heun
 from egowm_core.diffusion.sigmas import karras_sigmas, lognormal_sigmas
 
@@ -83,7 +85,7 @@ def test_edm_loss_is_zero_for_a_perfect_denoiser_and_one_for_silence() -> None:
 
     def loss(denoiser: Perfect | Silent) -> float:
         return float(
-            edm_loss(
+            denoising_loss(
                 denoiser,
                 clean,
                 sigma=torch.full((32, 4), 0.8),
@@ -96,3 +98,40 @@ def test_edm_loss_is_zero_for_a_perfect_denoiser_and_one_for_silence() -> None:
 
     assert loss(Perfect()) == 0.0
     assert loss(Silent()) == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.parametrize("name", sorted(PRECONDITIONINGS))
+def test_every_preconditioning_returns_clean_data_for_its_own_perfect_network(name: str) -> None:
+    """What a network of each family is trained to answer, put through the identities, gives back the clean frames."""
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 4, 3, generator=generator).unbind(0)
+    sigma = torch.tensor([0.02, 0.3, 1.0, 40.0])[:, None]
+    noisy = clean + sigma * noise
+    scale = PRECONDITIONINGS[name](1.0)
+    if name.startswith("flow"):  # the velocity of the straight path
+        answer = noise - clean
+    else:  # v-prediction's target with unit data variance, and EDM's, which is its negative
+        v = (noise - sigma * clean) / (sigma**2 + 1).sqrt()
+        answer = v if name == "v" else -v
+    assert torch.allclose(scale.c_skip(sigma) * noisy + scale.c_out(sigma) * answer, clean, atol=1e-5)
+
+
+def test_flow_loss_is_the_error_of_the_velocity() -> None:
+    flow = FlowPreconditioning()
+    sigma = torch.tensor([0.1, 1.0, 9.0])
+    velocity_error = 0.3
+    clean_error = -flow.c_out(sigma) * velocity_error
+    assert torch.allclose(flow.loss_weight(sigma) * clean_error**2, torch.full((3,), velocity_error**2))
+    assert torch.allclose(flow.c_noise(sigma), sigma / (1 + sigma))
+
+
+def test_guidance_extrapolates_and_rescaling_brings_the_spread_back() -> None:
+    generator = torch.Generator().manual_seed(0)
+    conditional, unconditional = torch.randn(2, 2, 3, 4, 8, 8, generator=generator).unbind(0)
+    assert torch.equal(guide(conditional, unconditional, scale=0.0, rescale=0.0), conditional)
+    guided = guide(conditional, unconditional, scale=2.0, rescale=0.0)
+    assert torch.allclose(guided, 3 * conditional - 2 * unconditional, atol=1e-5)
+    axes = (2, 3, 4)
+    rescaled = guide(conditional, unconditional, scale=2.0, rescale=1.0)
+    assert torch.allclose(rescaled.std(dim=axes), conditional.std(dim=axes), rtol=1e-4)
+    assert torch.allclose(rescaled.mean(dim=axes), guided.mean(dim=axes), atol=1e-5)

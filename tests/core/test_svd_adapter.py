@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from egowm_core.diffusion.denoiser import EDMPreconditioning
+from egowm_core.diffusion.preconditioning import EDMPreconditioning
 from egowm_core.errors import ConfigError
 from egowm_core.models.registry import build_denoiser
 from tests.core.tiny import HORIZON, SIZE, TINY_DENOISER, tiny_denoiser, tiny_inputs

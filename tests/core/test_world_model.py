@@ -124,9 +124,9 @@ def test_autoencoder_basis_reconstructs_and_the_network_starts_from_it() -> None
         vae = FrameAutoencoder(VAEConfig(latent_channels=48, block_out_channels=[32, 32], linear_encoder=linear)).eval()
         kept = vae.fit_basis(frames)
         with torch.no_grad():
-            latents = vae.encode(frames)
-            decoded = vae.decode(latents[None])[0]
+            latents = vae.encode(frames[None])
+            decoded = vae.decode(latents)[0]
         error = (decoded - frames).square().mean() / frames.var()
-        assert latents.shape == (8, 48, 12, 16)
+        assert latents.shape == (1, 8, 48, 12, 16)
         assert error.item() == pytest.approx(1 - kept, abs=0.02)
     assert np.array_equal(to_uint8(frames).numpy(), pictures)

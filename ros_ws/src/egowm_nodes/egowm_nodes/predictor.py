@@ -13,8 +13,9 @@ import torch
 
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import CheckpointError, ConfigError, EmbodimentError
+from egowm_core.loading import load_world_model
 from egowm_core.types import ActionSequence, Frames, Rollout, StampArray
-from egowm_core.world_model import WorldModel, load_world_model
+from egowm_core.world_model import WorldModel
 
 
 @dataclass(frozen=True)

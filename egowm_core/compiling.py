@@ -1,0 +1,102 @@
+"""Compile a world model's networks with ``torch.compile``, in place and reversibly.
+
+Compiled are the forward passes of the stock denoiser and of the decoder, where the time goes; hooks inside them (the
+action embedding) are compiled along. Samplers, preconditioning and the state dict stay as they are. Knows no
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from egowm_core.errors import ConfigError
+from egowm_core.models.adapter import BackboneDenoiser
+from egowm_core.models.autoencoders import KLTemporalVideoAutoencoder
+from egowm_core.schema import nearest
+from egowm_core.world_model import WorldModel
+
+COMPILE_MODES = ("none", "default", "reduce-overhead", "max-autotune")
+"""none: as it was. reduce-overhead: CUDA graphs, for short steps on a GPU. max-autotune: the same, and kernels tried
+out one against another, which takes minutes the first time."""
+
+_GRAPHS = ("reduce-overhead", "max-autotune")
+_COMPILERS = ("g++", "clang++", "c++")
+
+
+def compile_world_model(model: WorldModel, mode: str, *, backend: str = "inductor") -> None:
+    """Compile ``model``'s denoiser and, where it has no state, its decoder; ``mode`` is one of ``COMPILE_MODES``.
+
+    Nothing is compiled before the first rollout, which then takes seconds to minutes; do one before the robot waits for
+    it. Outputs agree with the eager model's up to rounding. Another mode replaces the one before. ``backend`` is one of
+    ``torch.compiler.list_backends()``; others than inductor have the mode "default" alone.
+
+    Raises:
+        ConfigError: an unknown mode (the nearest name is given); an exported graph, which is compiled already; a causal
+            model, whose cache grows with every frame; or, on a CPU, no C++ compiler.
+    """
+    if mode not in COMPILE_MODES:
+        raise ConfigError(
+            f"no compile mode {mode!r}{nearest(mode, COMPILE_MODES)}; there are: {', '.join(COMPILE_MODES)}"
+        )
+    denoiser = model.denoiser
+    if not isinstance(denoiser, BackboneDenoiser):
+        if mode == "none":
+            return
+        raise ConfigError(
+            f"compile mode {mode!r}: {type(denoiser).__name__} is no torch module (an exported graph is compiled "
+            "already); load the model with engine 'torch', or use mode 'none'"
+        )
+    if mode != "none" and denoiser.config.causal:
+        raise ConfigError(
+            f"compile mode {mode!r}: a causal model's cache changes shape with every frame, and each shape would be "
+            "compiled anew; use mode 'none'"
+        )
+    if mode != "none" and backend == "inductor":
+        _require_compiler(model.device)
+    for network in _networks(model, denoiser):
+        network.__dict__.pop("forward", None)  # the class's own forward shows again
+        if mode != "none":
+            network.__dict__["forward"] = _compiled(network.forward, mode, backend)
+
+
+def _networks(model: WorldModel, denoiser: BackboneDenoiser) -> list[nn.Module]:
+    """The stock denoiser; and decoders that are plain functions (Wan's carries its last frames from call to call)."""
+    networks = [denoiser.stock]
+    if isinstance(model.vae, KLTemporalVideoAutoencoder):
+        networks.append(model.vae.network.decoder)
+        if model.vae.tiny_decoder is not None:
+            networks.append(getattr(model.vae.tiny_decoder, "decoder", model.vae.tiny_decoder))
+    return networks
+
+
+def _compiled(forward: Callable[..., Any], mode: str, backend: str) -> Callable[..., Any]:
+    # Shapes do not change from rollout to rollout: general kernels would only be slower.
+    compiled: Callable[..., Any] = torch.compile(forward, mode=mode, backend=backend, dynamic=False)
+    if mode not in _GRAPHS:
+        return compiled
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        torch.compiler.cudagraph_mark_step_begin()
+        # A replayed graph writes its output where the last one lies: guidance and chunked decoding keep both.
+        return _copied(compiled(*args, **kwargs))
+
+    return call
+
+
+def _copied(output: Any) -> Any:
+    if isinstance(output, tuple):
+        return tuple(_copied(item) for item in output)
+    return output.clone() if isinstance(output, Tensor) else output
+
+
+def _require_compiler(device: torch.device) -> None:
+    if device.type == "cpu" and not any(shutil.which(name) for name in _COMPILERS):
+        raise ConfigError(
+            f"torch.compile on a CPU needs a C++ compiler, and none of {', '.join(_COMPILERS)} is on the PATH: "
+            "apt install g++, or use compile mode 'none'"
+        )

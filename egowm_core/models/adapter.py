@@ -1,0 +1,360 @@
+"""What all backbone adapters share: from sigma space to one call of a stock video diffusion network, and back.
+
+An adapter subclass names its stock module and how to call it (``network``); everything else is here: preconditioning
+per frame, how the context enters (as channels, as leading frames, or both), the conditional mean, the embeddings of
+actions (Z_a) and initial state (Z_s) that are added to the timestep embedding (EgoWM, arXiv 2601.15284), and streaming
+of causal models. Knows nothing of pixels, robots, samplers or losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from egowm_core.diffusion.denoiser import Context, Denoiser, per_frame
+from egowm_core.diffusion.preconditioning import PRECONDITIONINGS
+from egowm_core.errors import ConfigError
+from egowm_core.models.action_encoder import ActionEncoder, StateEncoder
+from egowm_core.models.frame_cache import CausalControl, FrameCache
+from egowm_core.schema import nearest
+
+_COORDINATE_CHANNELS = 2  # column and row of each latent cell
+_VISIBLE_CHANNELS = 2  # see Context.visible
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Everything about a world model's denoiser but the architecture of its backbone."""
+
+    latent_channels: int = 16
+    latent_height: int = 12
+    latent_width: int = 16
+    context_frames: int = 1
+    horizon: int = 8  # latent frames that one chunk predicts
+    temporal_factor: int = 1  # camera frames that a latent frame stands for; actions come per camera frame
+    context_as_channels: bool = True  # the context frames beside the noisy latents, as SVD does with its image
+    context_as_frames: bool = False  # the context frames before the future, nearly noiseless, as Cosmos does
+    context_scale: float = 1.0  # of those channels; SVD's image latents are its scaled ones over 0.18215
+    coordinates: bool = True  # tell the network where each latent cell is
+    context_warp: bool = False  # the geometrically compensated context as a further input and the conditional mean
+    residual: bool = True  # denoise the difference to the conditional mean: the context, or the compensated context
+    preconditioning: str = "edm"  # see PRECONDITIONINGS
+    sigma_data: float = 1.0
+    history_sigma: float = 0.02  # the noise level that context frames in time are said to have
+    context_token: bool = True  # the mean of the context as the cross-attention token; otherwise constant tokens
+    num_tokens: int = 1  # of those, such as a pretrained backbone's empty prompt
+    causal: bool = False  # Vid2World: no frame sees a later one, and what a frame is denoised about is the one before
+    transfer: str = "extrapolative"  # how weights of a bidirectional model become causal, see causal.TRANSFERS
+    window: int = 0  # frames that a causal model's temporal attention sees; 0: context_frames + horizon
+    passive: bool = False  # a video model without actions
+    action: dict[str, Any] = field(default_factory=dict)  # see action_encoder.ActionEncoderConfig
+    stock: dict[str, Any] = field(
+        default_factory=dict
+    )  # configuration of a pretrained stock module, instead of our own
+
+    def __post_init__(self) -> None:
+        if self.preconditioning not in PRECONDITIONINGS:
+            hint = nearest(self.preconditioning, PRECONDITIONINGS)
+            raise ConfigError(
+                f"denoiser: preconditioning {self.preconditioning!r}{hint}; there are: {', '.join(PRECONDITIONINGS)}"
+            )
+        if min(self.context_frames, self.horizon, self.temporal_factor, self.num_tokens) < 1:
+            raise ConfigError(
+                f"denoiser: context_frames {self.context_frames}, horizon {self.horizon}, temporal_factor "
+                f"{self.temporal_factor} and num_tokens {self.num_tokens} must be at least 1"
+            )
+        if not (self.context_as_channels or self.context_as_frames or self.causal):
+            raise ConfigError(
+                "denoiser: the context must enter somehow; set context_as_channels or context_as_frames, or causal"
+            )
+        if self.causal and self.context_warp:
+            raise ConfigError("denoiser: a causal model takes no context_warp (its context moves on); set it to false")
+        if self.window < 0 or (self.window and not self.causal):
+            raise ConfigError(f"denoiser: window {self.window} is for causal models only; leave it 0")
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of a frame that the network is given (masks not counted)."""
+        channels = self.latent_channels
+        if self.context_as_channels:
+            channels += self.latent_channels * (1 if self.causal else self.context_frames)
+        if self.coordinates:
+            channels += _COORDINATE_CHANNELS
+        if self.context_warp:
+            channels += self.latent_channels + _VISIBLE_CHANNELS
+        return channels
+
+    @property
+    def token_dim(self) -> int:
+        """Width of the backbone's cross-attention tokens."""
+        raise NotImplementedError
+
+    @property
+    def attention_window(self) -> int:
+        """Frames that a causal model's temporal attention sees, the current one included."""
+        return self.window or self.context_frames + self.horizon
+
+
+class WorldDenoiser(Denoiser, Protocol):
+    """What a world model needs of a denoiser, be it a torch module or an exported graph."""
+
+    @property
+    def config(self) -> AdapterConfig:
+        """What it was built from."""
+
+    @property
+    def can_cache(self) -> bool:
+        """Whether the three below are there to be called; see :class:`BackboneDenoiser`."""
+
+    def start_stream(self, context: Context) -> FrameCache: ...
+
+    def denoise_next(
+        self, noisy: Tensor, sigma: Tensor, context: Context, action: Tensor, cache: FrameCache
+    ) -> Tensor: ...
+
+    def commit(self, frames: Tensor, context: Context, action: Tensor, cache: FrameCache) -> None: ...
+
+
+class BackboneDenoiser(nn.Module):
+    """Implements :class:`egowm_core.diffusion.denoiser.Denoiser`; abstract: subclasses bring the network."""
+
+    control: CausalControl | None = None
+    null_tokens: Tensor
+
+    def __init__(
+        self, config: AdapterConfig, action_encoder: ActionEncoder | None, state_encoder: StateEncoder | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.preconditioning = PRECONDITIONINGS[config.preconditioning](config.sigma_data)
+        if config.context_token and not config.causal:
+            self.context_token = nn.Linear(config.latent_channels, config.token_dim)
+        else:
+            self.register_buffer("null_tokens", torch.zeros(1, config.num_tokens, config.token_dim))
+        self.action_encoder = action_encoder
+        self.state_encoder = state_encoder
+
+    @property
+    def can_cache(self) -> bool:
+        """Whether a stream keeps keys and values instead of evaluating its history again."""
+        return self.control is not None and self.control.can_cache
+
+    @property
+    def stock(self) -> nn.Module:
+        """The stock diffusers module."""
+        raise NotImplementedError
+
+    @staticmethod
+    def width(config: Any) -> int:
+        """E of this configuration: the width of what is added to the timestep embedding."""
+        raise NotImplementedError
+
+    @property
+    def embedding_dim(self) -> int:
+        """E, the width of what is added to the timestep embedding."""
+        return self.width(self.config)
+
+    def network(self, inputs: Tensor, noise: Tensor, embedding: Tensor | None, tokens: Tensor, known: Tensor) -> Tensor:
+        """One call of the stock module on N frames in time.
+
+        ``inputs`` (B,N,``config.input_channels``,h,w); ``noise`` (B,N) is c_noise of each frame's level; ``embedding``
+        (B,N,E) is added to its timestep embedding; ``tokens`` (B,M,X) are cross-attended; ``known`` (B,N) bool marks
+        context frames. Returns (B,N,C,h,w).
+        """
+        raise NotImplementedError
+
+    def denoise(self, noisy: Tensor, sigma: Tensor, context: Context, action: Tensor) -> Tensor:
+        """See :class:`Denoiser`: ``noisy`` (B,T,C,h,w), ``sigma`` (B,T), ``action`` (B,T * temporal_factor,D)."""
+        config = self.config
+        batch, horizon = noisy.shape[:2]
+        embedding = self._embedding(action, context)
+        if not (config.causal or config.context_as_frames):
+            mean, visible = self._compensated(noisy, context)
+            beside = self._beside(noisy, context, mean, visible)
+            known = torch.zeros(batch, horizon, dtype=torch.bool, device=noisy.device)
+            return self._evaluate(noisy, sigma, mean, beside, embedding, self._tokens(context), known)
+        lead = context.latents.shape[1]
+        frames = torch.cat([context.latents.to(noisy.dtype), noisy], dim=1)
+        levels = torch.cat([sigma.new_full((batch, lead), config.history_sigma), sigma], dim=1)
+        known = (torch.arange(lead + horizon, device=noisy.device) < lead).expand(batch, -1)
+        if embedding is not None:  # what moved the context frames is not known
+            embedding = torch.cat([embedding.new_zeros(batch, lead, embedding.shape[-1]), embedding], dim=1)
+        if config.causal:
+            mean = self._previous(frames, levels, frames.new_zeros(frames[:, :1].shape))
+            beside = self._beside_causal(mean)
+        else:
+            future, visible = self._compensated(noisy, context)
+            mean = torch.cat([torch.zeros_like(context.latents).to(noisy.dtype), future], dim=1)
+            visible = torch.cat([visible.new_zeros(batch, lead, *visible.shape[2:]), visible], dim=1)
+            beside = self._beside(frames, context, mean, visible)
+        return self._evaluate(frames, levels, mean, beside, embedding, self._tokens(context), known)[:, lead:]
+
+    def start_stream(self, context: Context) -> FrameCache:
+        """Commit the context frames of a causal model; what comes next is one frame after another.
+
+        Raises:
+            ConfigError: the model is not causal, or its backbone cannot keep keys and values.
+        """
+        cache = FrameCache()
+        frames = context.latents
+        embedding = None
+        if self.action_encoder is not None:
+            embedding = frames.new_zeros(*frames.shape[:2], self.embedding_dim)
+            embedding = self._with_state(embedding, context, blank=True)
+        self._advance(frames, frames.new_zeros(frames[:, :1].shape), embedding, context, cache, known=True)
+        return cache
+
+    def denoise_next(
+        self,
+        noisy: Tensor,
+        sigma: Tensor,
+        context: Context,
+        action: Tensor,
+        cache: FrameCache,
+        *,
+        known: Tensor | None = None,
+    ) -> Tensor:
+        """The next frames (usually one) of a stream: as :meth:`denoise` on the whole of it, at the cost of the new.
+
+        ``context.latents`` (B,>=1,C,h,w) ends with the frame before; ``noisy`` (B,n,C,h,w); the cache stays as it is.
+        ``known`` (B,n) bool: frames that are context themselves (in an exported graph, which begins its streams so).
+        """
+        before = self._shrink(context.latents[:, -1:], self._history_levels(context.latents[:, -1:]))
+        mean = self._previous(noisy, sigma, before)
+        embedding = self._embedding(action, context)
+        if known is None:
+            known = torch.zeros(noisy.shape[:2], dtype=torch.bool, device=noisy.device)
+        elif embedding is not None:
+            embedding = torch.where(known[..., None], 0.0, embedding)
+        with self._control().streaming(cache, commit=False):
+            return self._evaluate(
+                noisy, sigma, mean, self._beside_causal(mean), embedding, self._tokens(context), known
+            )
+
+    def commit(self, frames: Tensor, context: Context, action: Tensor, cache: FrameCache) -> None:
+        """Make the clean ``frames`` (B,n,C,h,w) that ``action`` (B,n,D) led to part of the stream's history."""
+        before = self._shrink(context.latents[:, -1:], self._history_levels(context.latents[:, -1:]))
+        self._advance(frames, before, self._embedding(action, context), context, cache, known=False)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Trade time for memory in training."""
+        self.stock.enable_gradient_checkpointing()  # type: ignore[operator]
+
+    def _advance(
+        self,
+        frames: Tensor,
+        before: Tensor,
+        embedding: Tensor | None,
+        context: Context,
+        cache: FrameCache,
+        *,
+        known: bool,
+    ) -> None:
+        levels = self._history_levels(frames)
+        mean = self._previous(frames, levels, before)
+        mask = torch.full(frames.shape[:2], known, device=frames.device)
+        with self._control().streaming(cache, commit=True):
+            self._evaluate(frames, levels, mean, self._beside_causal(mean), embedding, self._tokens(context), mask)
+
+    def _evaluate(
+        self,
+        frames: Tensor,
+        sigma: Tensor,
+        mean: Tensor,
+        beside: list[Tensor],
+        embedding: Tensor | None,
+        tokens: Tensor,
+        known: Tensor,
+    ) -> Tensor:
+        """Preconditioning about the conditional mean around one call of the network; N frames in, N estimates out."""
+        scale = self.preconditioning
+        if not self.config.residual:
+            mean = torch.zeros_like(frames)
+        centred = frames - mean
+        inputs = torch.cat([per_frame(scale.c_in(sigma)) * centred, *beside], dim=2)
+        predicted = self.network(inputs, scale.c_noise(sigma), embedding, tokens, known)
+        denoised: Tensor = (
+            mean + per_frame(scale.c_skip(sigma)) * centred + per_frame(scale.c_out(sigma)) * predicted.float()
+        )
+        return denoised
+
+    def _embedding(self, action: Tensor, context: Context) -> Tensor | None:
+        """Z_a + Z_s, (B,T,E); None for the passive model."""
+        if self.action_encoder is None:
+            return None
+        embedding: Tensor = self.action_encoder(action, context.action_known)
+        return self._with_state(embedding, context)
+
+    def _with_state(self, embedding: Tensor, context: Context, *, blank: bool = False) -> Tensor:
+        # Context frames carry no Z_s either: see denoise, where they are padded with zeros.
+        if self.state_encoder is None or blank:
+            return embedding
+        if context.state is None:
+            raise ConfigError(
+                "this model is conditioned on the robot's initial state (Z_s), and none was given; pass the context "
+                "with state (B,S)"
+            )
+        state: Tensor = self.state_encoder(context.state)
+        return embedding + state
+
+    def _tokens(self, context: Context) -> Tensor:
+        if self.config.context_token and not self.config.causal:
+            tokens: Tensor = self.context_token(context.latents[:, -1].mean(dim=(-2, -1)))[:, None]
+            return tokens
+        return self.null_tokens.expand(context.latents.shape[0], -1, -1)
+
+    def _compensated(self, noisy: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """The compensated context and where it is known; where it is absent, the plain context, known nowhere."""
+        if self.config.context_warp and context.compensated is not None and context.visible is not None:
+            return context.compensated, context.visible
+        plain = context.latents[:, -1:].expand_as(noisy)
+        return plain, noisy.new_zeros(*noisy.shape[:2], _VISIBLE_CHANNELS, *noisy.shape[3:])
+
+    def _beside(self, frames: Tensor, context: Context, mean: Tensor, visible: Tensor) -> list[Tensor]:
+        """What stands beside the noisy latents on the channel axis."""
+        beside: list[Tensor] = []
+        if self.config.context_as_channels:
+            channels = context.latents.flatten(1, 2)[:, None].expand(-1, frames.shape[1], -1, -1, -1)
+            beside.append(self.config.context_scale * channels)
+        if self.config.coordinates:
+            beside.append(_coordinates(frames))
+        if self.config.context_warp:
+            beside += [mean, visible]
+        return beside
+
+    def _beside_causal(self, previous: Tensor) -> list[Tensor]:
+        beside = [self.config.context_scale * previous] if self.config.context_as_channels else []
+        return [*beside, _coordinates(previous)] if self.config.coordinates else beside
+
+    def _previous(self, frames: Tensor, sigma: Tensor, before: Tensor) -> Tensor:
+        """For each frame the best guess from the one before it alone: shrunk by how noisy that is."""
+        return torch.cat([before, self._shrink(frames, sigma)[:, :-1]], dim=1)
+
+    @staticmethod
+    def _shrink(frames: Tensor, sigma: Tensor) -> Tensor:
+        """Posterior mean of unit-variance data given its noisy value."""
+        return frames / (1.0 + per_frame(sigma).square())
+
+    def _history_levels(self, frames: Tensor) -> Tensor:
+        return frames.new_full(frames.shape[:2], self.config.history_sigma)
+
+    def _control(self) -> CausalControl:
+        if self.control is None:
+            raise ConfigError("only a causal model streams frame by frame; train one with `causal: true`")
+        return self.control
+
+
+def without_action(context: Context, known: Tensor) -> Context:
+    """The same context with actions dropped where ``known`` (B,T) is False."""
+    return replace(context, action_known=known)
+
+
+def _coordinates(frames: Tensor) -> Tensor:
+    """Column and row of each latent cell in -1..1, (B,N,2,h,w)."""
+    batch, count, _, height, width = frames.shape
+    rows = torch.linspace(-1, 1, height, device=frames.device)[:, None].expand(height, width)
+    columns = torch.linspace(-1, 1, width, device=frames.device)[None, :].expand(height, width)
+    return torch.stack([columns, rows]).expand(batch, count, -1, -1, -1)
