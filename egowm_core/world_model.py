@@ -1,7 +1,8 @@
 """The world model: context frames and actions in, predicted frames out, chunk by chunk or (causal models) as a stream.
 
 A rollout longer than one chunk goes on from its own predictions; it never sees a recorded future. Knows no robot
-middleware, no training and no file but the checkpoint it is loaded from.
+middleware, no training and no file (``loading.py`` does). Longer than most files here: it is one class, and its three
+ways of predicting (rollout, batch, stream) share their steps.
 """
 
 from __future__ import annotations
@@ -172,13 +173,13 @@ class WorldModel:
         start_ns, period_ns = int(context.stamps_ns[-1]), NANOSECONDS_PER_SECOND / self.embodiment.rate_hz
         done = 0
         for values in _groups(action_source, self.vae.temporal_factor):
-            begun = time.perf_counter()
+            begun = self._now()
             moves = self.embodiment.validate_actions(values)
             with self._running():
                 latents = stream.step(self._normalised(moves[None]), self._noise(known, 1, generator))
-                denoised = time.perf_counter()
+                denoised = self._now()
                 images_next = to_uint8(decoder.next(latents))[0].cpu().numpy()
-            ended = time.perf_counter()
+            ended = self._now()
             stamps_ns = start_ns + np.round(period_ns * np.arange(done + 1, done + len(moves) + 1)).astype(np.int64)
             done += len(moves)
             yield Rollout(
@@ -226,7 +227,7 @@ class WorldModel:
             raise RolloutError(
                 f"warp {warp!r}: {self.name} takes {WARPS if self.denoiser.config.context_warp else 'none'}"
             )
-        started = time.perf_counter()
+        started = self._now()
         timings = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
         generator = torch.Generator().manual_seed(seed)
         plan = plan or self._plan(num_denoising_steps)
@@ -236,7 +237,7 @@ class WorldModel:
         with self._running():
             rollout = self._predict_stream if self.causal else self._predict_chunks
             predicted = rollout(images, moves, embedded, plan, generator, warp, state, timings)
-        timings["total"] = time.perf_counter() - started
+        timings["total"] = self._now() - started
         return Prediction(predicted[:, : actions.shape[1]].cpu().numpy(), timings)
 
     @contextmanager
@@ -244,6 +245,12 @@ class WorldModel:
         """No gradients, and the precision that was chosen; never held over a ``yield`` to the caller."""
         with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             yield
+
+    def _now(self) -> float:
+        """Seconds; what was asked of a GPU so far is done by then."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     def _normalised(self, actions: NDArray[np.floating]) -> Tensor:
         return torch.from_numpy(normalize(actions, self.embodiment)).to(self.device)
@@ -294,16 +301,16 @@ class WorldModel:
         predicted: list[Tensor] = []
         latents: Tensor | None = None
         for chunk, shown in zip(moves, embedded, strict=True):
-            begun = time.perf_counter()
+            begun = self._now()
             known = self._context(images, chunk, warp, state=state, latents=latents)
-            encoded = time.perf_counter()
+            encoded = self._now()
             noise = self._noise(known, self.denoiser.config.horizon, generator)
             future = sample_chunk(self.denoiser, known, shown, noise, plan)
-            denoised = time.perf_counter()
+            denoised = self._now()
             predicted.append(to_uint8(self.vae.decode(future, context=known.latents)))
             timings["encode"] += encoded - begun
             timings["denoise"] += denoised - encoded
-            timings["decode"] += time.perf_counter() - denoised
+            timings["decode"] += self._now() - denoised
             images = torch.cat([images, predicted[-1]], dim=1)[:, -self.context_frames :]
             if self.vae.temporal_factor == 1:  # otherwise a clip's first latent is unlike the later ones: encode anew
                 latents = torch.cat([known.latents, future], dim=1)[:, -self.denoiser.config.context_frames :]
@@ -323,21 +330,21 @@ class WorldModel:
         timings: dict[str, float],
     ) -> Tensor:
         """uint8 frames (B,T,H,W,3) of a causal model, frame after frame."""
-        begun = time.perf_counter()
+        begun = self._now()
         known = self._context(images, moves[0], warp, state=state)
-        encoded = time.perf_counter()
+        encoded = self._now()
         timings["encode"] += encoded - begun
         stream = self._latent_stream(known, plan, cache=True)
         decoder = FrameDecoder(self.vae, known.latents)
         predicted: list[Tensor] = []
         factor = self.vae.temporal_factor
         for shown in embedded:
-            begun = time.perf_counter()
+            begun = self._now()
             steps = [stream.step(action, self._noise(known, 1, generator)) for action in shown.split(factor, dim=1)]
-            denoised = time.perf_counter()
+            denoised = self._now()
             predicted.append(to_uint8(decoder.next(torch.cat(steps, dim=1))))
             timings["denoise"] += denoised - begun
-            timings["decode"] += time.perf_counter() - denoised
+            timings["decode"] += self._now() - denoised
         return torch.cat(predicted, dim=1)
 
     def _latent_stream(self, known: Context, plan: SamplingPlan, *, cache: bool) -> LatentStream:

@@ -59,7 +59,8 @@ def evaluate_rows(
     for row, model in models:
         table[row.name]["parameters"] = {"all": round(_parameters(model) / 1e6, 2)}
     if strips is not None:
-        save_strips(strips, chosen, {k: v for k, v in predicted.items() if not k.endswith("_wrong_actions")})
+        names = [row.name for row, _ in models]
+        save_strips(strips, chosen, predicted, names=[*names, "copy_last", "autoencoder"])
     return table
 
 

@@ -24,14 +24,19 @@ class _Clip(Protocol):
 
 
 def save_strips(
-    directory: Path, clips: Sequence[_Clip], predicted: dict[str, list[ImageArray]], *, count: int = 12
+    directory: Path,
+    clips: Sequence[_Clip],
+    predicted: dict[str, list[ImageArray]],
+    *,
+    names: Sequence[str] = _ROWS,
+    count: int = 12,
 ) -> None:
-    """Write ``clip_000.png``, ...: context and observed frames in the first row, then the table's rows, labelled."""
+    """Write ``clip_000.png``, ...: context and observed frames in the first row, then the rows ``names``, labelled."""
     directory.mkdir(parents=True, exist_ok=True)
     for number in range(min(count, len(clips))):
         clip = clips[number]
         rows = [_row("observed", clip.context[-1], clip.observed)]
-        rows += [_row(name, clip.context[-1], predicted[name][number]) for name in _ROWS if name in predicted]
+        rows += [_row(name, clip.context[-1], predicted[name][number]) for name in names if name in predicted]
         picture = cv2.cvtColor(np.concatenate(rows, axis=0), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(directory / f"clip_{number:03d}.png"), picture)
 

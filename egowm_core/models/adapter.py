@@ -275,7 +275,9 @@ class BackboneDenoiser(nn.Module):
             mean = torch.zeros_like(frames)
         centred = frames - mean
         inputs = torch.cat([per_frame(scale.c_in(sigma)) * centred, *beside], dim=2)
-        predicted = self.network(inputs, scale.c_noise(sigma), embedding, tokens, known)
+        uniform = sigma.stride(1) == 0  # one level a clip stays visible as such, so that an adapter need not compare
+        noise = scale.c_noise(sigma[:, :1]).expand_as(sigma) if uniform else scale.c_noise(sigma)
+        predicted = self.network(inputs, noise, embedding, tokens, known)
         denoised: Tensor = (
             mean + per_frame(scale.c_skip(sigma)) * centred + per_frame(scale.c_out(sigma)) * predicted.float()
         )

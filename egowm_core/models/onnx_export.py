@@ -29,7 +29,7 @@ from egowm_core.models.vae import FrameAutoencoder
 
 OPSET = 20
 _BATCH, _PAST, _FRAMES = 2, 3, 5  # of traced examples; 0 and 1 would be taken as fixed
-_LEAST_WINDOW = 3  # for the same reason: two past frames
+_LEAST_WINDOW = 6  # smaller ones are traced as if their memory were always full
 _PROTOBUF_LIMIT = 2_000_000_000  # bytes; a larger graph keeps its weights in a file beside it
 
 
@@ -57,7 +57,7 @@ def export_denoiser(denoiser: BackboneDenoiser, directory: Path, *, opset: int =
             f"a causal model whose attention sees {control.window} frames cannot be exported, {_LEAST_WINDOW} are "
             "needed; use the torch engine, or train one with a larger window"
         )
-    memory = TracedMemory(control, past=min(_PAST, control.window - 1))
+    memory = TracedMemory(control, past=min(_PAST, control.window - 2))
     given["known"] = torch.zeros(_BATCH, 1, dtype=torch.bool)
     action = given.get("action", given["sigma"])
     memory.observe(

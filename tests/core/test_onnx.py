@@ -71,8 +71,8 @@ def model(exported: Path) -> WorldModel:
 
 @pytest.fixture(scope="module")
 def causal(tmp_path_factory: pytest.TempPathFactory) -> tuple[BackboneDenoiser, OnnxDenoiser]:
-    """A causal transformer whose window of 4 frames a stream soon fills."""
-    denoiser = tiny("cosmos-causal", window=4, num_layers=1)
+    """A causal transformer whose window of 6 frames a stream soon fills."""
+    denoiser = tiny("cosmos-causal", window=6, num_layers=1)
     directory = tmp_path_factory.mktemp("causal")
     export_denoiser(denoiser, directory)
     return denoiser, OnnxDenoiser(denoiser.config, Graph(directory / DENOISER))
@@ -250,7 +250,7 @@ def test_a_transformer_with_an_initial_state_agrees(tmp_path: Path) -> None:
 @torch.inference_mode()
 def test_causal_streams_agree_beyond_their_window(causal: tuple[BackboneDenoiser, OnnxDenoiser]) -> None:
     denoiser, exported = causal
-    frames = 7
+    frames = 9
     _, _, context, action = random_call(denoiser, batch_size=2, frames=frames)
     noise = torch.randn(2, frames, *context.latents.shape[2:], generator=torch.Generator().manual_seed(1))
     plan = SamplingPlan(num_denoising_steps=2, guidance_scale=1.0)
@@ -303,3 +303,8 @@ def test_a_causal_decoder_streams(tmp_path: Path) -> None:
     parts = [exported.decode_next(part, cache) for part in latents.split([2, 1, 1, 2], dim=1)]
     assert difference(torch.cat(parts, dim=1), whole) < 1e-4
     assert difference(exported.decode(latents[:, 2:]), whole[:, 2:]) > 0.01  # the past counts
+
+
+def test_a_window_that_cannot_be_traced_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sees 3 frames cannot be exported, 6 are needed"):
+        export_denoiser(tiny("cosmos-causal", window=3, num_layers=1), tmp_path)

@@ -32,6 +32,8 @@ def request(rows: int = 8, *, value: float = 0.0, **options) -> Request:
         ({"checkpoint": "embedded:nothing"}, CheckpointError, "no embedded checkpoint"),
         ({"embodiment": "base_3dofs"}, ConfigError, "base_3dof"),
         ({"device": "nonsense"}, CheckpointError, "does not load on device 'nonsense'"),
+        ({"engine": "onx-cpu"}, ConfigError, "did you mean 'onnx-cpu'"),
+        ({"engine": "onnx-cpu"}, CheckpointError, "egowm-export"),
     ],
 )
 def test_what_it_cannot_load_it_refuses_in_words(checkpoint, options, error, message):

@@ -46,13 +46,14 @@ class Predictor:
     Args:
         checkpoint: directory, ``embedded:NAME`` or hub id.
         embodiment: the robot at hand (built-in name or YAML path) that the checkpoint must fit; empty: any.
+        engine: what evaluates the networks, see :func:`egowm_core.loading.load_world_model`.
         tick_rate_hz: 0 for the rate the checkpoint was trained for.
         num_threads: of torch and OpenCV in this process; 0 leaves them alone.
 
     Raises:
         CheckpointError: not to be had, altered, or it doesn't run on ``device``.
         EmbodimentError: made for another robot.
-        ConfigError: no such embodiment.
+        ConfigError: no such embodiment or engine.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Predictor:
         *,
         embodiment: str = "",
         device: str = "cpu",
+        engine: str = "torch",
         horizon: int = 0,
         tick_rate_hz: float = 0.0,
         num_threads: int = 0,
@@ -72,7 +74,7 @@ class Predictor:
             raise ConfigError("parameter checkpoint is empty; give a directory, embedded:NAME or a hub id")
         robot = load_embodiment(embodiment) if embodiment else None
         try:
-            self.model = load_world_model(checkpoint, device=device)
+            self.model = load_world_model(checkpoint, device=device, engine=engine)
         except (RuntimeError, AssertionError) as error:  # from torch: no such device, or not enough memory
             raise CheckpointError(f"{checkpoint} does not load on device {device!r}: {error}") from error
         if robot is not None and (differences := robot.differences(self.model.embodiment)):

@@ -64,6 +64,7 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
             p.checkpoint,
             embodiment=p.embodiment,
             device=p.device,
+            engine=p.engine,
             horizon=p.horizon,
             tick_rate_hz=p.tick_rate_hz,
             num_threads=p.num_threads,

@@ -24,6 +24,11 @@ class WorldModelParams:
         change=Change.UNCONFIGURED,
     )
     device: str = param("cpu", "torch device: cpu, cuda, cuda:1, ...", change=Change.UNCONFIGURED)
+    engine: str = param(
+        "torch",
+        "what evaluates the networks: torch, or onnx-cpu, onnx-cuda, onnx-tensorrt for a checkpoint from egowm-export",
+        change=Change.UNCONFIGURED,
+    )
     num_threads: int = param(
         1, "threads of torch and OpenCV, 0 leaves their own choice", low=0, high=256, change=Change.UNCONFIGURED
     )
