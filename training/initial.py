@@ -16,7 +16,8 @@ from torch import Tensor
 from egowm_core.checkpoint import Checkpoint, load_checkpoint, resolve
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import CheckpointError, ConfigError
-from egowm_core.models.adapter import AdapterConfig, BackboneDenoiser
+from egowm_core.models.adapter import BackboneDenoiser
+from egowm_core.models.adapter_config import AdapterConfig
 from egowm_core.models.registry import build_denoiser, denoiser_config
 from training.config import TrainConfig
 

@@ -15,7 +15,7 @@ from egowm_core.data.normalize import NormStats
 from egowm_core.embodiment import Embodiment, load_embodiment
 from egowm_core.errors import CheckpointError, ConfigError, EgowmError
 from egowm_core.loading import checkpoint_autoencoder
-from egowm_core.models.adapter import AdapterConfig
+from egowm_core.models.adapter_config import AdapterConfig
 from egowm_core.models.registry import TrainedAutoencoder, denoiser_config
 from training.clips import ClipDataset, open_dataset
 from training.config import TrainConfig, load_train_config

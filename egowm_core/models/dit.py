@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from egowm_core.errors import ConfigError
-from egowm_core.models.adapter import AdapterConfig
+from egowm_core.models.adapter_config import AdapterConfig
 
 _NEEDED = ("in_channels", "out_channels", "num_attention_heads", "attention_head_dim", "patch_size")
 _LEAST_HEAD_DIM = 12  # two frequencies an axis

@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from egowm_core.diffusion.denoiser import Context
 from egowm_core.errors import ConfigError, RolloutError
 from egowm_core.models.action_encoder import ActionEncoder, StateEncoder
-from egowm_core.models.adapter import AdapterConfig, BackboneDenoiser
+from egowm_core.models.adapter import BackboneDenoiser
+from egowm_core.models.adapter_config import AdapterConfig
 
 # c_noise = ln(sigma) / 4 spans about 3; unscaled sinusoids (frequencies 1 to 1e-4) would hardly tell levels apart.
 _NOISE_SCALE = 100

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from egowm_core.diffusion.denoiser import Context, per_frame
 from egowm_core.errors import CheckpointError, ConfigError
-from egowm_core.models.adapter import AdapterConfig
+from egowm_core.models.adapter_config import AdapterConfig
 from egowm_core.models.frame_cache import FrameCache
 from egowm_core.models.onnx_graph import Graph
 from egowm_core.models.onnx_memory import NEW, StateLayout

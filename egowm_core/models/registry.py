@@ -9,7 +9,8 @@ from typing import Any
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import ConfigError
 from egowm_core.models.action_encoder import ActionEncoder, ActionEncoderConfig, StateEncoder
-from egowm_core.models.adapter import AdapterConfig, BackboneDenoiser
+from egowm_core.models.adapter import BackboneDenoiser
+from egowm_core.models.adapter_config import AdapterConfig
 from egowm_core.models.autoencoders import autoencoder_config, autoencoder_from_config
 from egowm_core.models.stock_autoencoder import StockAutoencoder
 from egowm_core.models.vae import FrameAutoencoder, vae_config_from_dict

@@ -13,7 +13,8 @@ from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 
 from egowm_core.models.action_encoder import ActionEncoder, StateEncoder
-from egowm_core.models.adapter import AdapterConfig, BackboneDenoiser
+from egowm_core.models.adapter import BackboneDenoiser
+from egowm_core.models.adapter_config import AdapterConfig
 from egowm_core.models.causal import causalise_unet
 from egowm_core.models.inject import TimestepEmbeddingInjector
 

@@ -9,7 +9,7 @@ import pytest
 
 from egowm_core import load_embodiment
 from egowm_core.adapt import adapt_backbone, with_camera_size
-from egowm_core.models.adapter import AdapterConfig
+from egowm_core.models.adapter_config import AdapterConfig
 from egowm_core.models.registry import build_denoiser, denoiser_config
 from egowm_core.saving import save_world_model
 from tests.fixtures.tiny_pipelines import save_tiny_pipeline
