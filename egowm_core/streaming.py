@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Protocol, cast
+
 import torch
 from torch import Tensor
 
 from egowm_core.models.autoencoders import VideoAutoencoder
-from egowm_core.models.vae import FrameAutoencoder
+from egowm_core.models.frame_cache import FrameCache
 
 _LOOK_BACK = 3  # latent frames that a decoder without cache is given again, for its temporal layers
 
 
+class StreamingAutoencoder(VideoAutoencoder, Protocol):
+    """An autoencoder, torch module or exported graph, whose decoder may be causal and keep its states."""
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether it is, and does."""
+
+    def start_stream(self) -> FrameCache: ...
+
+    def decode_next(self, latents: Tensor, cache: FrameCache) -> Tensor: ...
+
+
 class FrameDecoder:
-    """Decodes what a stream yields. A causal frame autoencoder keeps its states; others get a few frames again."""
+    """Decodes what a stream yields. A causal decoder keeps its states; others get a few frames again."""
 
     def __init__(self, vae: VideoAutoencoder, context: Tensor) -> None:
         """``context`` (B,K,C,h,w): latents of the frames before the stream."""
         self._vae = vae
         self._past = context[:, -_LOOK_BACK:]
-        self._cache = vae.start_stream() if isinstance(vae, FrameAutoencoder) and vae.control is not None else None
-        if self._cache is not None and isinstance(vae, FrameAutoencoder):
-            vae.decode_next(context, self._cache)
+        self._causal = cast(StreamingAutoencoder, vae) if getattr(vae, "can_stream", False) else None
+        if self._causal is not None:
+            self._cache = self._causal.start_stream()
+            self._causal.decode_next(context, self._cache)
 
     def next(self, latents: Tensor) -> Tensor:
         """The stream's next latents (B,n,C,h,w) -> frames (B,n * temporal_factor,3,H,W)."""
-        if self._cache is not None and isinstance(self._vae, FrameAutoencoder):
-            return self._vae.decode_next(latents, self._cache)
+        if self._causal is not None:
+            return self._causal.decode_next(latents, self._cache)
         if self._vae.temporal_factor == 1:
             frames = self._vae.decode(torch.cat([self._past, latents], dim=1))[:, -latents.shape[1] :]
         else:

@@ -103,6 +103,11 @@ class FrameAutoencoder(nn.Module):
         """C of the latents."""
         return self.config.latent_channels
 
+    @property
+    def can_stream(self) -> bool:
+        """Whether :meth:`decode_next` is possible: the decoder is causal."""
+        return self.control is not None
+
     def encode(self, frames: Tensor) -> Tensor:
         """Frames (B,T,3,H,W) in [-1,1] -> latents (B,T,C,h,w), the mode of the posterior."""
         latents: Tensor = self._encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])

@@ -24,6 +24,7 @@ from egowm_core.models.onnx import DECODER, DENOISER, ENCODER, OnnxAutoencoder, 
 from egowm_core.models.onnx_export import export_autoencoder, export_denoiser, random_call
 from egowm_core.models.onnx_graph import PROVIDERS, Graph
 from egowm_core.models.vae import FrameAutoencoder, VAEConfig
+from egowm_core.streaming import FrameDecoder
 from egowm_core.world_model import WorldModel
 from tests.core.tiny import tiny, wake
 from tests.fixtures.tiny_checkpoint import made_up_picture, save_tiny_checkpoint
@@ -302,6 +303,8 @@ def test_a_causal_decoder_streams(tmp_path: Path) -> None:
     cache = exported.start_stream()
     parts = [exported.decode_next(part, cache) for part in latents.split([2, 1, 1, 2], dim=1)]
     assert difference(torch.cat(parts, dim=1), whole) < 1e-4
+    frames = FrameDecoder(exported, latents[:, :1])  # what world models stream by
+    assert difference(torch.cat([frames.next(part) for part in latents[:, 1:].split(1, dim=1)], 1), whole[:, 1:]) < 1e-4
     assert difference(exported.decode(latents[:, 2:]), whole[:, 2:]) > 0.01  # the past counts
 
 
