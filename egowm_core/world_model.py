@@ -87,12 +87,12 @@ class WorldModel:
     @property
     def context_frames(self) -> int:
         """K, how many camera frames a rollout is given."""
-        return 1 + (self.denoiser.config.context_frames - 1) * self.vae.temporal_factor
+        return self.denoiser.config.camera_context_frames
 
     @property
     def horizon(self) -> int:
         """T, how many camera frames one chunk predicts."""
-        return self.denoiser.config.horizon * self.vae.temporal_factor
+        return self.denoiser.config.camera_horizon
 
     @property
     def causal(self) -> bool:

@@ -16,11 +16,15 @@ from typing import Any
 
 import torch
 
-from egowm_core.errors import EgowmError
+from egowm_core.errors import ConfigError, EgowmError
 from egowm_core.loading import load_world_model
+from egowm_core.models.registry import denoiser_config
+from egowm_core.schema import nearest
 from egowm_core.world_model import WorldModel
 from training.compare_rows import evaluate_rows, format_rows, time_rows
+from training.config import TrainConfig
 from training.fit_autoencoder import load_autoencoder
+from training.initial import merged_denoiser_config
 from training.train import train
 from training.variants import Comparison, Row, load_comparison
 
@@ -64,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.stage in ("all", "evaluate") and arguments.held_out is None:
             print("egowm-compare: --held-out names the dataset to evaluate on; give it", file=sys.stderr)
             return 2
+        _check_names(arguments, comparison)
         if comparison.autoencoder.threads:
             torch.set_num_threads(comparison.autoencoder.threads)
         if arguments.stage in ("all", "train"):
@@ -99,23 +104,36 @@ def train_variants(comparison: Comparison, *, only: list[str] | None = None) -> 
             train(config)
 
 
+def _check_names(arguments: argparse.Namespace, comparison: Comparison) -> None:
+    rows = [row.name for row in comparison.rows]
+    known = [comparison.autoencoder.name, *comparison.variants, *rows]
+    for name in arguments.only or ():
+        if name not in known:
+            raise ConfigError(f"--only {name!r}: no such variant or row{nearest(name, known)}")
+    timed = [name for name in rows if arguments.only is None or name in arguments.only]
+    if arguments.stage in ("all", "latency") and arguments.reference not in timed:
+        raise ConfigError(f"--reference {arguments.reference!r} is not among the rows that are timed: {timed}")
+
+
 def _judge(arguments: argparse.Namespace, comparison: Comparison, horizons: tuple[int, ...]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     rows = [row for row in comparison.rows if arguments.only is None or row.name in arguments.only]
+    models = [] if arguments.stage == "train" else [(row, load_row(row, comparison)) for row in rows]
     if arguments.stage in ("all", "evaluate"):
         table = evaluate_rows(
-            [(row, load_row(row, comparison)) for row in rows],
+            models,
             arguments.held_out,
             clips=arguments.clips,
             horizons=horizons,
             seed=arguments.seed,
+            context=max(_context_frames(config) for config in comparison.variants.values()),
             strips=arguments.strips,
         )
         figures |= {"rows": table, "settings": {"clips": arguments.clips, "seed": arguments.seed}}
         print(format_rows(table, horizons))
     if arguments.stage in ("all", "latency"):
         timed = time_rows(
-            [(row, load_row(row, comparison)) for row in rows],
+            models,
             horizon=arguments.long_horizon,
             repeats=arguments.repeats,
             reference=arguments.reference,
@@ -125,6 +143,11 @@ def _judge(arguments: argparse.Namespace, comparison: Comparison, horizons: tupl
         for name, values in timed.items():
             print(f"| {name} | {1e3 * values['p50']:.0f} | {values['ratio']:.2f} |")
     return figures
+
+
+def _context_frames(config: TrainConfig) -> int:
+    _, fields = denoiser_config(merged_denoiser_config(config))
+    return fields.camera_context_frames
 
 
 def load_row(row: Row, comparison: Comparison) -> WorldModel:

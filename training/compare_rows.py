@@ -25,19 +25,19 @@ def evaluate_rows(
     clips: int,
     horizons: tuple[int, ...],
     seed: int,
+    context: int,
     min_motion: float = 1.5,
     strips: Path | None = None,
     batch_size: int = 8,
 ) -> Table:
-    """{row: {metric: {horizon: value}}} on the same clips for all; ``NAME_wrong_actions`` is given another room's.
+    """{row: {metric: {horizon: value}}} on the same clips for all, each beginning with ``context`` frames.
 
-    ``scs_true`` as `egowm-evaluate` computes it, ``psnr`` of the frame at the horizon, and ``parameters`` of the
-    denoiser in millions under the horizon "all".
+    ``NAME_wrong_actions`` is given another room's. ``scs_true`` as `egowm-evaluate` computes it, ``psnr`` of the
+    frame at the horizon, and ``parameters`` of the denoiser in millions under the horizon "all".
 
     Raises:
         DataError: fewer clips than asked for.
     """
-    context = max(model.context_frames for _, model in models)
     chosen = choose_clips(
         dataset, models[0][1], count=clips, horizon=horizons[-1], min_motion=min_motion, seed=seed, context=context
     )
@@ -108,7 +108,7 @@ def time_rows(
         name: {
             "p50": medians[name],
             "p99": float(np.quantile(series, 0.99)),
-            "ratio": medians[name] / medians[reference] if reference in medians else float("nan"),
+            "ratio": medians[name] / medians[reference],
         }
         for name, series in times.items()
     }

@@ -86,8 +86,7 @@ def train(config: TrainConfig, *, stage: str = "all") -> dict[str, float]:
     _, fields = denoiser_config(merged_denoiser_config(config))
     directory = Path(config.out)
     directory.mkdir(parents=True, exist_ok=True)
-    context = 1 + (fields.context_frames - 1) * fields.temporal_factor
-    horizon = fields.horizon * fields.temporal_factor
+    context, horizon = fields.camera_context_frames, fields.camera_horizon
     data, validation = open_dataset(
         Path(config.dataset), context=context, horizon=horizon, held_out=config.validation_episodes
     )

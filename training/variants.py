@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from egowm_core.errors import ConfigError
-from egowm_core.schema import nearest
+from egowm_core.latent_rollout import SamplingPlan
+from egowm_core.schema import nearest, read_fields
 from training.config import TrainConfig, read_yaml, train_config
 
 _AUTOENCODER = "autoencoder"
@@ -19,8 +20,8 @@ class Row:
     """A row of the table: a variant's checkpoint, sampled its own way or with ``sampling`` settings changed."""
 
     name: str
-    variant: str
-    sampling: dict[str, Any]
+    variant: str = ""
+    sampling: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,10 @@ def load_comparison(path: Path, *, dataset: str | None = None, out: str | None =
     """Read ``path``: ``base`` is a training configuration; each of ``variants`` is merged over it, key by key.
 
     ``denoiser_run.init_from: "@NAME"`` names another variant. ``rows`` lists what the table shows: a variant's name, or
-    ``{name: ..., variant: ..., sampling: {...}}``; without it, every variant is a row. ``$out`` in texts becomes the
-    directory of all runs.
+    ``{name: ..., variant: ..., sampling: {...}}``; without it, every variant is a row.
 
     Raises:
-        ConfigError: unknown keys, unknown or later variants.
+        ConfigError: unknown keys or sampling settings, unknown or later variants.
     """
     values = read_yaml(path)
     if unknown := [key for key in values if key not in _KEYS]:
@@ -89,8 +89,9 @@ def _first_denoiser(values: dict[str, Any]) -> dict[str, Any]:
 def _rows(listed: Any, variants: dict[str, TrainConfig], path: Path) -> tuple[Row, ...]:
     rows = []
     for item in listed if listed is not None else list(variants):
-        entry: dict[str, Any] = {"name": item} if isinstance(item, str) else dict(item)
-        row = Row(str(entry["name"]), str(entry.get("variant", entry["name"])), dict(entry.get("sampling", {})))
+        entry = read_fields(Row, {"name": item} if isinstance(item, str) else item, f"{path}: rows")
+        row = Row(**{"variant": entry["name"], **entry})
+        read_fields(SamplingPlan, row.sampling, f"{path}: row {row.name}: sampling")
         if row.variant not in variants:
             raise ConfigError(f"{path}: row {row.name!r}: no variant {row.variant!r}{nearest(row.variant, variants)}")
         rows.append(row)

@@ -8,7 +8,7 @@ of causal models. Knows nothing of pixels, robots, samplers or losses.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import torch
@@ -42,8 +42,8 @@ class WorldDenoiser(Denoiser, Protocol):
     def commit(self, frames: Tensor, context: Context, action: Tensor, cache: FrameCache) -> None: ...
 
 
-class BackboneDenoiser(nn.Module):
-    """Implements :class:`egowm_core.diffusion.denoiser.Denoiser`; abstract: subclasses bring the network."""
+class BackboneDenoiser(nn.Module, ABC):
+    """Implements :class:`egowm_core.diffusion.denoiser.Denoiser`; subclasses bring the network."""
 
     control: CausalControl | None = None
     null_tokens: Tensor
@@ -67,20 +67,21 @@ class BackboneDenoiser(nn.Module):
         return self.control is not None and self.control.can_cache
 
     @property
+    @abstractmethod
     def stock(self) -> nn.Module:
         """The stock diffusers module."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def width(config: Any) -> int:
         """E of this configuration: the width of what is added to the timestep embedding."""
-        raise NotImplementedError
 
     @property
     def embedding_dim(self) -> int:
         """E, the width of what is added to the timestep embedding."""
         return self.width(self.config)
 
+    @abstractmethod
     def network(self, inputs: Tensor, noise: Tensor, embedding: Tensor | None, tokens: Tensor, known: Tensor) -> Tensor:
         """One call of the stock module on N frames in time.
 
@@ -88,7 +89,6 @@ class BackboneDenoiser(nn.Module):
         (B,N,E) is added to its timestep embedding; ``tokens`` (B,M,X) are cross-attended; ``known`` (B,N) bool marks
         context frames. Returns (B,N,C,h,w).
         """
-        raise NotImplementedError
 
     def denoise(self, noisy: Tensor, sigma: Tensor, context: Context, action: Tensor) -> Tensor:
         """See :class:`Denoiser`: ``noisy`` (B,T,C,h,w), ``sigma`` (B,T), ``action`` (B,T * temporal_factor,D)."""
@@ -124,10 +124,8 @@ class BackboneDenoiser(nn.Module):
         """
         cache = FrameCache()
         frames = context.latents
-        embedding = None
-        if self.action_encoder is not None:
-            embedding = frames.new_zeros(*frames.shape[:2], self.embedding_dim)
-            embedding = self._with_state(embedding, context, blank=True)
+        # What moved the context frames is not known; nor do they carry Z_s: as in denoise.
+        embedding = None if self.action_encoder is None else frames.new_zeros(*frames.shape[:2], self.embedding_dim)
         self._advance(frames, frames.new_zeros(frames[:, :1].shape), embedding, context, cache, known=True)
         return cache
 
@@ -212,11 +210,7 @@ class BackboneDenoiser(nn.Module):
         if self.action_encoder is None:
             return None
         embedding: Tensor = self.action_encoder(action, context.action_known)
-        return self._with_state(embedding, context)
-
-    def _with_state(self, embedding: Tensor, context: Context, *, blank: bool = False) -> Tensor:
-        # Context frames carry no Z_s either: see denoise, where they are padded with zeros.
-        if self.state_encoder is None or blank:
+        if self.state_encoder is None:
             return embedding
         if context.state is None:
             raise ConfigError(
@@ -271,11 +265,6 @@ class BackboneDenoiser(nn.Module):
         if self.control is None:
             raise ConfigError("only a causal model streams frame by frame; train one with `causal: true`")
         return self.control
-
-
-def without_action(context: Context, known: Tensor) -> Context:
-    """The same context with actions dropped where ``known`` (B,T) is False."""
-    return replace(context, action_known=known)
 
 
 def _coordinates(frames: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ VISIBLE_CHANNELS = 2  # see Context.visible
 
 
 @dataclass(frozen=True)
-class AdapterConfig:
+class AdapterConfig(ABC):
     """Everything about a world model's denoiser but the architecture of its backbone."""
 
     latent_channels: int = 16
@@ -76,9 +77,19 @@ class AdapterConfig:
         return channels
 
     @property
+    @abstractmethod
     def token_dim(self) -> int:
         """Width of the backbone's cross-attention tokens."""
-        raise NotImplementedError
+
+    @property
+    def camera_context_frames(self) -> int:
+        """Camera frames that make the context's latents: the first latent stands for one frame."""
+        return 1 + (self.context_frames - 1) * self.temporal_factor
+
+    @property
+    def camera_horizon(self) -> int:
+        """Camera frames that one chunk predicts."""
+        return self.horizon * self.temporal_factor
 
     @property
     def attention_window(self) -> int:

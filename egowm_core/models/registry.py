@@ -74,7 +74,7 @@ def build_denoiser(config: dict[str, Any], embodiment: Embodiment, *, stock: Any
         embedding_dim=width,
         scale=[float(scale) for scale in embodiment.scales],
         integrate_kind=embodiment.integrate,
-        horizon=fields.horizon * fields.temporal_factor,
+        horizon=fields.camera_horizon,
         config=action,
     )
     state = StateEncoder(state_dim=action.state_dim, embedding_dim=width, config=action) if action.state_dim else None

@@ -6,6 +6,7 @@ one for ``temporal_factor`` frames. Latents are normalised to about unit varianc
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -47,7 +48,7 @@ class VideoAutoencoder(Protocol):
         """
 
 
-class StockAutoencoder(nn.Module):
+class StockAutoencoder(nn.Module, ABC):
     """What the stock autoencoders share; subclasses say how to normalise and how to call the network."""
 
     kind: ClassVar[str]
@@ -63,27 +64,27 @@ class StockAutoencoder(nn.Module):
         self.tiny_decoder: Any = None
 
     @property
+    @abstractmethod
     def temporal_factor(self) -> int:
         """Frames per latent after the first."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def downscale(self) -> int:
         """Pixels per latent cell."""
-        raise NotImplementedError
 
     @property
     def latent_channels(self) -> int:
         """C of the latents."""
         return int(self.network.config.latent_channels)
 
+    @abstractmethod
     def normalise(self, latents: Tensor) -> Tensor:
         """The network's latents (B,T',C,h,w) to about unit variance, as the stock pipeline does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def denormalise(self, latents: Tensor) -> Tensor:
         """Inverse of :meth:`normalise`."""
-        raise NotImplementedError
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames (B,T,3,H,W) in [-1,1] -> normalised latents (B,T',C,h,w): the posterior's mode, in frames' dtype.

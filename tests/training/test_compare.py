@@ -127,6 +127,8 @@ def test_mistakes_in_the_configuration_are_named(tmp_path: Path, capsys) -> None
         ({"variants": {"a": {"denoiser_run": {"init_from": "@b"}}, "b": {}}}, "not an earlier variant"),
         ({"rows": ["chunk"]}, "did you mean 'chunks'"),
         ({"row": []}, "did you mean 'rows'"),
+        ({"rows": [{"nam": "chunks"}]}, "did you mean 'name'"),
+        ({"rows": [{"name": "chunks", "sampling": {"guidance": 1.0}}]}, "did you mean 'guidance_scale'"),
         ({"variants": {"a": {"denoiser": {}, "denoiser_run": {"stepss": 3}}}}, "did you mean 'steps'"),
     ):
         path = write(tmp_path / "bad.yaml", {**CONFIG, **changes})
@@ -134,6 +136,11 @@ def test_mistakes_in_the_configuration_are_named(tmp_path: Path, capsys) -> None
             load_comparison(path)
     assert compare.main([str(write(tmp_path / "good.yaml", CONFIG)), "--stage", "evaluate"]) == 2
     assert "--held-out" in capsys.readouterr().err
+    good = [str(tmp_path / "good.yaml"), "--stage", "latency", "--only"]
+    assert compare.main([*good, "chunk"]) == 1
+    assert "did you mean 'chunks'" in capsys.readouterr().err
+    assert compare.main([*good, "chunks"]) == 1
+    assert "--reference 'nwm' is not among the rows that are timed: ['chunks']" in capsys.readouterr().err
 
 
 def test_merging_goes_key_by_key_and_leaves_its_inputs_alone() -> None:
