@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 STAMP := $(VENV)/.ready
-EXTRAS := train,pretrained,sim,ros,demo,dev,onnx
+EXTRAS := train,pretrained,sim,ros,demo,dev,onnx,ray
 MSGS := ros_ws/src/egowm_msgs
 
 # A CPU build of torch is enough for everything here. Which build this installs is up to pip's index: the one on PyPI

@@ -12,7 +12,8 @@ from egowm_core import ActionSequence, Frames, load_world_model
 from egowm_core.checkpoint import resolve
 from egowm_core.data.episode import Episode, list_episodes
 from egowm_sim import record
-from training import convert, evaluate
+from training import evaluate
+from training.convert import cli as convert
 
 EMBEDDED = "embedded:base_3dof"
 UNSEEN_SEED = 700_000  # training rooms start at 10,000

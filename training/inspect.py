@@ -16,10 +16,12 @@ import numpy as np
 import yaml
 
 from egowm_core.checkpoint import FILES, HASHES, recorded_hashes, sha256_of
-from egowm_core.data.bag import IMAGE_TYPES, Bag, ImageValue, Topic, find_recordings
-from egowm_core.data.episode import Episode, list_episodes, write_text
+from egowm_core.data.bag import Bag, find_recordings
+from egowm_core.data.episode import Episode, list_episodes
 from egowm_core.data.normalize import NormStats
+from egowm_core.data.values import IMAGE_TYPES, ImageValue, Topic
 from egowm_core.errors import CheckpointError, DataError, EgowmError
+from egowm_core.files import write_text
 
 
 def inspect_path(path: str | Path) -> dict[str, Any]:

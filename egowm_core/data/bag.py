@@ -7,92 +7,32 @@ errors to itself; it knows no embodiment, no ticks and no episodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
-from egowm_core.data.images import decode_image, decode_labels
 from egowm_core.data.messages import joint_positions, odometry_pose, stamp_ns, twist_velocity
+from egowm_core.data.values import (
+    JOINT_STATE,
+    ODOMETRY,
+    TRUTH_PREFIX,
+    ImageValue,
+    JointsValue,
+    OdometryValue,
+    Stamped,
+    TextValue,
+    Topic,
+    TwistValue,
+    Value,
+)
 from egowm_core.errors import DataError
 from egowm_core.schema import nearest
-from egowm_core.types import ImageArray
 
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-ODOMETRY = "nav_msgs/msg/Odometry"
-TWIST_TYPES = ("geometry_msgs/msg/TwistStamped", "geometry_msgs/msg/Twist")
-JOINT_STATE = "sensor_msgs/msg/JointState"
-TRUTH_PREFIX = "/truth/"
 _FILE_SUFFIXES = (".mcap", ".db3", ".bag")
 _TRANSPORTS = ("/compressed", "/theora", "/ffmpeg", "/zstd")
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic of a recording."""
-
-    name: str
-    type: str
-    count: int
-
-
-@dataclass(frozen=True)
-class ImageValue:
-    """An image, still encoded: ``decode`` gives (H,W,3) uint8 RGB, ``labels`` (H,W) uint16; both raise DataError."""
-
-    message: Any
-
-    def decode(self) -> ImageArray:
-        return decode_image(self.message)
-
-    def labels(self) -> NDArray[np.uint16]:
-        return decode_labels(self.message)
-
-
-@dataclass(frozen=True)
-class OdometryValue:
-    """``pose`` (3,) x m, y m, yaw rad in the odometry frame; ``twist`` (3,) m/s, m/s, rad/s in the body frame."""
-
-    pose: NDArray[np.float64]
-    twist: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class TwistValue:
-    """``twist`` (3,) m/s, m/s, rad/s in the body frame."""
-
-    twist: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class JointsValue:
-    """Joint positions by name, rad or m."""
-
-    positions: dict[str, float]
-
-
-@dataclass(frozen=True)
-class TextValue:
-    """A std_msgs/String."""
-
-    text: str
-
-
-Value = ImageValue | OdometryValue | TwistValue | JointsValue | TextValue
-
-
-@dataclass(frozen=True)
-class Stamped:
-    """A value with its header stamp; ``stamp_ns`` is the record time where the type has no header."""
-
-    topic: str
-    stamp_ns: int
-    value: Value
 
 
 class Bag:

@@ -7,18 +7,18 @@ No pickle is ever read. Knows no recording format and no model.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from egowm_core.data.window import Sample, take_sample, windows
 from egowm_core.errors import DataError
+from egowm_core.files import fsync, read_json, write_text
 from egowm_core.types import FloatArray, ImageArray, StampArray
 
 EPISODE_VERSION = 1
@@ -87,7 +87,7 @@ def write_episode(
     for name, array in arrays.items():
         with (partial / f"{name}.npy").open("wb") as file:
             np.save(file, array, allow_pickle=False)
-            _sync(file)
+            fsync(file)
     if data.structures is not None:
         write_text(partial / "structures.json", json.dumps(data.structures, indent=1))
     write_text(partial / "episode.json", json.dumps(asdict(info), indent=1))
@@ -177,27 +177,3 @@ def list_episodes(dataset_dir: str | Path) -> list[Path]:
     if not found:
         raise DataError(f"{folder} holds no episodes; make some with egowm-convert")
     return found
-
-
-def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
-    """A JSON file. Raises DataError when it is absent, too large or broken."""
-    try:
-        if path.stat().st_size > max_bytes:
-            raise DataError(f"{path} is over {max_bytes} bytes; it is not what it claims to be")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}; make it anew") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        _sync(file)
-    partial.replace(path)
-
-
-def _sync(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

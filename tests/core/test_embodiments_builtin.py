@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from egowm_core.data.bag import Bag, JointsValue
+from egowm_core.data.bag import Bag
 from egowm_core.data.messages import joint_vector
 from egowm_core.data.normalize import denormalize, normalize
+from egowm_core.data.values import JointsValue
 from egowm_core.embodiment import Embodiment, builtin_embodiments, load_embodiment
 from egowm_core.errors import ConfigError, DataError, EmbodimentError
 from egowm_core.models.action_encoder import ActionEncoder, ActionEncoderConfig, StateEncoder

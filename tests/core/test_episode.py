@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from egowm_core.data.episode import Episode, EpisodeData, list_episodes, write_episode, write_text
+from egowm_core.data.episode import Episode, EpisodeData, list_episodes, write_episode
 from egowm_core.data.normalize import NormStats, denormalize, normalize
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import DataError, EmbodimentError
+from egowm_core.files import write_text
 
 FACTS = {"embodiment": "base_3dof", "rate_hz": 4.0, "recording": "somewhere", "channels": ("dx", "dy", "dyaw")}
 

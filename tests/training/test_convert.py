@@ -22,10 +22,10 @@ from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import ConfigError, DataError, EmbodimentError
 from egowm_core.geometry import se2_delta
 from tests.training import bag_fixtures as bags
-from training.convert import convert, main, name_recordings
+from training.convert.cli import convert, main, name_recordings
+from training.convert.recording import ConvertOptions
 from training.inspect import inspect_path
 from training.inspect import main as inspect_main
-from training.recording import ConvertOptions
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "bags"
 BASE = load_embodiment("base_3dof")

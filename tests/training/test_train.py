@@ -13,9 +13,11 @@ import yaml
 from egowm_core.checkpoint import load_checkpoint
 from egowm_core.errors import CheckpointError, ConfigError, DataError
 from tests.training.bag_fixtures import drive
-from training import convert, evaluate, train
+from training import evaluate
 from training.clips import open_dataset
 from training.config import load_train_config
+from training.convert import cli as convert
+from training.convert import train
 
 SETTINGS = {
     "name": "small",

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from egowm_core.data.bag import IMAGE_TYPES, ODOMETRY, TWIST_TYPES, Bag, Stamped, Topic, choose_topic
+from egowm_core.data.bag import Bag, choose_topic
+from egowm_core.data.values import IMAGE_TYPES, ODOMETRY, TWIST_TYPES, Stamped, Topic
 from egowm_core.errors import ConfigError, DataError
 
 MOTION_TYPES = (ODOMETRY, *TWIST_TYPES)

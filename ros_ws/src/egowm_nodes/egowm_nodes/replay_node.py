@@ -30,7 +30,7 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 
-from egowm_core.data.bag import ODOMETRY, ImageValue, OdometryValue, Stamped, TwistValue
+from egowm_core.data.values import ODOMETRY, ImageValue, OdometryValue, Stamped, TwistValue
 from egowm_core.errors import ConfigError, EgowmError
 from egowm_nodes.playback import look, timetable
 

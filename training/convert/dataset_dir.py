@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from egowm_core.data.episode import Episode, list_episodes, read_json, write_text
+from egowm_core.data.episode import Episode, list_episodes
 from egowm_core.data.normalize import NormStats
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import ConfigError, DataError
-from training.recording import ConvertOptions, RecordingReport
+from egowm_core.files import read_json, write_text
+from training.convert.recording import ConvertOptions, RecordingReport
 
 DATASET_VERSION = 1
 

@@ -1,6 +1,6 @@
 """egowm-convert: recordings into a dataset, in parallel, resumable, one bad bag never stopping the others.
 
-Finds, names, numbers and tabulates; what happens inside one recording is ``training.recording``.
+Finds, names, numbers and tabulates; what happens inside one recording is ``training.convert.recording``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 import cv2
 
 from egowm_core.data.bag import find_recordings
-from egowm_core.data.episode import write_text
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import ConfigError, EgowmError
-from training.dataset_dir import DatasetDir
+from egowm_core.files import write_text
+from training.convert.dataset_dir import DatasetDir
+from training.convert.recording import ConvertOptions, RecordingReport, convert_recording
 from training.inspect import inspect_path, render
-from training.recording import ConvertOptions, RecordingReport, convert_recording
 
 
 @dataclass(frozen=True)

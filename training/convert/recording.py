@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from egowm_core.data.bag import (
+from egowm_core.data.bag import Bag, choose_topic
+from egowm_core.data.episode import EpisodeData, write_episode
+from egowm_core.data.messages import joint_vector
+from egowm_core.data.preprocess import Preprocess
+from egowm_core.data.sync import Tick, TickSynchronizer
+from egowm_core.data.values import (
     IMAGE_TYPES,
     JOINT_STATE,
     ODOMETRY,
     TWIST_TYPES,
-    Bag,
     ImageValue,
     JointsValue,
     OdometryValue,
@@ -28,16 +32,11 @@ from egowm_core.data.bag import (
     TextValue,
     Topic,
     TwistValue,
-    choose_topic,
 )
-from egowm_core.data.episode import EpisodeData, write_episode
-from egowm_core.data.messages import joint_vector
-from egowm_core.data.preprocess import Preprocess
-from egowm_core.data.sync import Tick, TickSynchronizer
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import ConfigError, DataError
 from egowm_core.types import ImageArray
-from training.lag import estimate_lag
+from training.convert.lag import estimate_lag
 
 SEGMENTATION_TOPIC = "/truth/segmentation/compressed"
 STRUCTURES_TOPIC = "/truth/structures"

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from egowm_core.data.bag import Bag, ImageValue, OdometryValue, Stamped, Topic, TwistValue
+from egowm_core.data.bag import Bag
 from egowm_core.data.preprocess import Preprocess
+from egowm_core.data.values import ImageValue, OdometryValue, Stamped, Topic, TwistValue
 from egowm_core.errors import DataError
 
 _THUMBNAIL = Preprocess(60, 80)

@@ -1,0 +1,1 @@
+"""What of a recording is worth training on, and why the rest is not."""

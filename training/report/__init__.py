@@ -1,0 +1,1 @@
+"""The report of a conversion, as pages to look at."""

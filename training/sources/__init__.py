@@ -1,0 +1,1 @@
+"""Where recordings come from: bags, and other datasets read as if they were recordings."""
