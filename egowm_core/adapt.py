@@ -7,7 +7,7 @@ layer starts from zero (EgoWM, arXiv 2601.15284). Knows no training and no files
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def adapt_backbone(
     """
     robot = embodiment if isinstance(embodiment, Embodiment) else load_embodiment(embodiment)
     if size is not None:
-        robot = with_camera_size(robot, *size)
+        robot = robot.with_camera_size(*size)
     camera = robot.camera()
     if backbone not in RECIPES:
         raise ConfigError(
@@ -158,12 +158,6 @@ def adapt_backbone(
         device=torch.device(device),
         bf16=has_bf16_matrix_units(device),
     )
-
-
-def with_camera_size(embodiment: Embodiment, height: int, width: int) -> Embodiment:
-    """The same robot whose first camera is seen at ``height`` x ``width`` pixels (cropped to that aspect, resized)."""
-    first = replace(embodiment.camera(), height=height, width=width)
-    return replace(embodiment, cameras=(first, *embodiment.cameras[1:]))
 
 
 def expected_stats(embodiment: Embodiment) -> NormStats:

@@ -14,7 +14,9 @@ CHANNEL_KINDS = ("velocity", "delta", "absolute")
 class Channel:
     """One action channel. ``limits`` and ``scale`` are in ``unit``, per tick for deltas.
 
-    ``source`` names the joint or message field that drives it, where that is not ``name`` itself.
+    ``kind``: ``delta``, the change of the source from one tick to the next; ``velocity``, its mean over that time;
+    ``absolute``, its value at the later tick. ``source`` names the joint or message field (x, y, z, roll, pitch, yaw of
+    a pose; linear.x, linear.y, angular.z of a twist) that drives it, where that is not ``name`` itself.
     """
 
     name: str

@@ -30,7 +30,11 @@ _LIMIT_SLACK = 1e-5  # of the range: float32 rounding is not a violation
 
 @dataclass(frozen=True, kw_only=True)
 class Embodiment:
-    """A robot. ``channels`` are in the order of the action vector; ``rate_hz`` is the model's tick rate."""
+    """A robot. ``channels`` are in the order of the action vector; ``rate_hz`` is the model's tick rate.
+
+    ``further_sources`` are topics beside ``action_source`` that measure some of the channels or states, such as a
+    gripper's joint beside the pose of the hand.
+    """
 
     name: str
     base_frame: str
@@ -40,6 +44,7 @@ class Embodiment:
     channels: tuple[Channel, ...]
     states: tuple[StateChannel, ...] = field(default=())
     cameras: tuple[Camera, ...] = field(default=())
+    further_sources: tuple[ActionTopic, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.rate_hz) and 0 < self.rate_hz <= 1000):
@@ -174,6 +179,11 @@ class Embodiment:
         )
         return replace(self, rate_hz=float(rate_hz), channels=channels)
 
+    def with_camera_size(self, height: int, width: int) -> Embodiment:
+        """The same robot whose first camera is seen at this size in pixels (cropped to its aspect, then resized)."""
+        first = replace(self.camera(), height=height, width=width)
+        return replace(self, cameras=(first, *self.cameras[1:]))
+
     def differences(self, other: Embodiment) -> list[str]:
         """What keeps ``other``'s actions from being this robot's, one line each; empty when they agree."""
         found: list[str] = []
@@ -217,6 +227,7 @@ class Embodiment:
             "rate_hz": self.rate_hz,
             "integrate": self.integrate,
             "action_source": plain_fields(self.action_source),
+            **({"further_sources": [plain_fields(s) for s in self.further_sources]} if self.further_sources else {}),
             "channels": [plain_fields(channel) for channel in self.channels],
             "states": [plain_fields(state) for state in self.states],
             "cameras": [plain_fields(camera) for camera in self.cameras],
@@ -231,6 +242,10 @@ class Embodiment:
         """Raises ConfigError on unknown (nearest name given), missing or ill-typed keys."""
         values = read_fields(cls, data, "embodiment")
         values["action_source"] = ActionTopic(**read_fields(ActionTopic, values["action_source"], "action_source"))
+        values["further_sources"] = tuple(
+            ActionTopic(**read_fields(ActionTopic, item, f"further_sources[{i}]"))
+            for i, item in enumerate(values.get("further_sources", ()))
+        )
         values["channels"] = tuple(
             Channel(**read_fields(Channel, item, f"channels[{i}]")) for i, item in enumerate(values["channels"])
         )

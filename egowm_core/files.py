@@ -23,10 +23,14 @@ def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        fsync(file)
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            fsync(file)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def fsync(file: IO[Any]) -> None:

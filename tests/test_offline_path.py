@@ -10,10 +10,10 @@ import pytest
 
 from egowm_core import ActionSequence, Frames, load_world_model
 from egowm_core.checkpoint import resolve
-from egowm_core.data.episode import Episode, list_episodes
 from egowm_sim import record
 from training import evaluate
 from training.convert import cli as convert
+from training.dataset.reader import Dataset
 
 EMBEDDED = "embedded:base_3dof"
 UNSEEN_SEED = 700_000  # training rooms start at 10,000
@@ -25,9 +25,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("rooms")
     options = ["--rooms", "3", "--seed", str(UNSEEN_SEED), "--seconds", "15", "--truth"]
     assert record.main([str(root / "bags"), *options]) == 0
-    assert (
-        convert.main([str(root / "bags"), str(root / "data"), "--embodiment", "base_3dof", "--image-lag-s", "0"]) == 0
-    )
+    assert convert.main([str(root / "bags"), str(root / "data"), "--embodiment", "base_3dof"]) == 0
     return root / "data"
 
 
@@ -52,8 +50,8 @@ def test_the_predicted_picture_turns_when_the_robot_turns(dataset: Path) -> None
     shifts = {}
     for dyaw in (0.08, -0.08):
         found = []
-        for path in list_episodes(dataset):
-            image = np.asarray(Episode(path).frames[0])
+        for episode in Dataset(dataset).episodes:
+            image = episode.frames(0, 1)[0]
             context = Frames(image[None], np.array([0]))
             actions = ActionSequence(np.tile([0.0, 0.0, dyaw], (2, 1)).astype(np.float32))
             predicted = model.rollout(context, actions).frames.images[-1]

@@ -23,8 +23,8 @@ from egowm_core.schema import nearest
 from egowm_core.world_model import WorldModel
 from training.compare_rows import evaluate_rows, format_rows, time_rows
 from training.config import TrainConfig
-from training.fit_autoencoder import load_autoencoder
-from training.initial import merged_denoiser_config
+from training.fit.autoencoder import load_autoencoder
+from training.fit.initial import merged_denoiser_config
 from training.train import train
 from training.variants import Comparison, Row, load_comparison
 

@@ -12,7 +12,7 @@ from egowm_core.types import ImageArray
 from egowm_core.world_model import WorldModel
 from training.evaluate import Table, choose_clips, mean_scores, of_another_room
 from training.pictures import save_strips
-from training.predictors import reconstruct
+from training.predictors import reconstruct, stack_states
 from training.variants import Row
 
 _METRICS = ("scs_true", "psnr")
@@ -43,12 +43,16 @@ def evaluate_rows(
     )
     predicted: dict[str, list[ImageArray]] = {}
     given = [clip.context for clip in chosen]
+    states = [clip.state for clip in chosen]
     actions = [clip.actions for clip in chosen]
     wrong = [clip.actions for clip in of_another_room(chosen, 0, len(chosen))]
     for row, model in tqdm(models, desc="predicting", unit="row"):
         for name, moves in ((row.name, actions), (f"{row.name}_wrong_actions", wrong)):
             batches = [slice(start, start + batch_size) for start in range(0, len(chosen), batch_size)]
-            frames = [model.predict(np.stack(given[b]), np.stack(moves[b]), seed=seed).images for b in batches]
+            frames = [
+                model.predict(np.stack(given[b]), np.stack(moves[b]), state=stack_states(states[b]), seed=seed).images
+                for b in batches
+            ]
             predicted[name] = [clip for batch in frames for clip in batch]
     predicted["copy_last"] = [np.repeat(clip.context[-1:], horizons[-1], axis=0) for clip in chosen]
     predicted["autoencoder"] = [reconstruct(models[0][1], clip.observed[None])[0] for clip in chosen]
@@ -99,8 +103,9 @@ def time_rows(
             context = rng.integers(0, 255, size, dtype=np.uint8)
             low, high = 0.5 * model.embodiment.limits.T
             actions = rng.uniform(low, high, size=(1, horizon, model.embodiment.action_dim))
+            state = np.zeros((1, len(model.embodiment.states)), np.float32) if model.embodiment.states else None
             begun = time.perf_counter()
-            model.predict(context, actions)
+            model.predict(context, actions, state=state)
             if repeat:  # the first round builds kernels
                 times[row.name].append(time.perf_counter() - begun)
     medians = {name: float(np.median(series)) for name, series in times.items()}

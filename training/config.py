@@ -1,7 +1,8 @@
-"""What a training run is asked to do: a YAML file into checked dataclasses."""
+"""What a training run is asked to do: a YAML file into checked dataclasses. Knows no data and no model."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,20 @@ import yaml
 
 from egowm_core.errors import ConfigError
 from egowm_core.schema import read_fields
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A dataset of a run of several: how often a batch comes from it, against the others."""
+
+    path: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise ConfigError(f"datasets: {self.path} has weight {self.weight}; expected a positive number")
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,7 @@ class DenoiserRun:
     """Training of the action-conditioned denoiser."""
 
     steps: int = 10000
-    batch_size: int = 8
+    batch_size: int = 8  # clips of one step, over all processes and passes
     learning_rate: float = 1e-3
     action_learning_rate_scale: float = 1.0  # the paper: 10 when a pretrained backbone is fine-tuned
     init_from: str = ""  # checkpoint whose weights to start from: a passive model, a pretrained one (egowm-adapt), ...
@@ -39,6 +54,7 @@ class DenoiserRun:
     gradient_checkpointing: bool = False  # less memory, more time
     warmup_steps: int = 200
     weight_decay: float = 0.01
+    adam_epsilon: float = 1e-8  # where gradients are smaller than this, rounding no longer moves a weight by its rate
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     sigma_log_mean: float = 1.0
@@ -63,16 +79,31 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """What is looked at while a run goes on, in steps; 0 is never. None of it changes a weight."""
+
+    log_every: int = 10  # figures: loss, learning rates, gradient norm, throughput
+    curve_every: int = 500  # points of the validation curve
+    rollouts_every: int = 500  # pictures of held-out clips, observed above predicted
+    rollout_clips: int = 2
+
+
+@dataclass(frozen=True)
 class TrainConfig:
-    """One run: dataset directory in, checkpoint directory out."""
+    """One run: dataset directory in, checkpoint directory out; or several datasets, and a checkpoint for each robot."""
 
     name: str
-    dataset: str
     out: str
+    dataset: str = ""
+    datasets: tuple[DatasetEntry, ...] = ()  # in place of ``dataset``: of one robot or more, in one backbone
     notes: str = ""  # for the model card: where the data came from, how the run went
     seed: int = 0
-    bf16: bool = False
-    device: str = "cpu"  # that the denoiser is trained on, such as cuda
+    bf16: bool = False  # otherwise as accelerate's mixed_precision has it
+    device: str = AUTO  # such as cpu or cuda; auto: a GPU where there is one
+    gradient_accumulation: int = 1  # passes that a step's batch is cut into, to save memory
+    workers: int = -1  # processes that decode frames ahead; -1: as many as fit, none where nothing is decoded
+    store_latents: bool = True  # of all frames, beside the run, where a latent is a single frame
+    tracker: str = "none"  # tensorboard, wandb, ... as accelerate has them
     threads: int = 0  # 0: PyTorch's choice
     save_every_s: float = 120.0
     validation_episodes: int = 4  # the last ones of the dataset, never trained on
@@ -82,6 +113,17 @@ class TrainConfig:
     autoencoder_run: AutoencoderRun = field(default_factory=AutoencoderRun)
     denoiser_run: DenoiserRun = field(default_factory=DenoiserRun)
     sampling: Sampling = field(default_factory=Sampling)
+    watch: Watch = field(default_factory=Watch)
+
+    def __post_init__(self) -> None:
+        if bool(self.dataset) == bool(self.datasets):
+            given = "both" if self.dataset else "neither"
+            raise ConfigError(f"{self.name}: {given} of dataset and datasets given; name one dataset, or list several")
+
+    @property
+    def sources(self) -> tuple[DatasetEntry, ...]:
+        """The datasets, however they were given."""
+        return self.datasets or (DatasetEntry(self.dataset),)
 
 
 def load_train_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainConfig:
@@ -91,7 +133,10 @@ def load_train_config(path: Path, overrides: dict[str, Any] | None = None) -> Tr
         ConfigError: unreadable, not a mapping, unknown or missing keys.
     """
     values = read_yaml(path)
-    values.update({key: value for key, value in (overrides or {}).items() if value is not None})
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    if "dataset" in given:
+        values.pop("datasets", None)  # one dataset in place of whatever the configuration names
+    values.update(given)
     return train_config(values, str(path))
 
 
@@ -121,7 +166,15 @@ def train_config(values: dict[str, Any], where: str) -> TrainConfig:
         ("autoencoder_run", AutoencoderRun),
         ("denoiser_run", DenoiserRun),
         ("sampling", Sampling),
+        ("watch", Watch),
     )
     for key, kind in sections:
         values[key] = kind(**read_fields(kind, values.get(key, {}), f"{where}: {key}"))
-    return TrainConfig(**read_fields(TrainConfig, values, where))
+    values = read_fields(TrainConfig, values, where)
+    values["datasets"] = tuple(
+        DatasetEntry(
+            **read_fields(DatasetEntry, {"path": item} if isinstance(item, str) else item, f"{where}: datasets")
+        )
+        for item in values.get("datasets", ())
+    )
+    return TrainConfig(**values)

@@ -21,16 +21,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from egowm_core.checkpoint import load_checkpoint, save_checkpoint
-from egowm_core.data.episode import Episode, list_episodes
 from egowm_core.data.normalize import normalize
-from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import DataError, EgowmError
 from egowm_core.loading import load_world_model
 from egowm_core.scs import choose_ids, frame_scs, masks_of, psnr, score, ssim
 from egowm_core.types import FloatArray, ImageArray
 from egowm_core.world_model import WorldModel
+from training.dataset.reader import Dataset, Episode
 from training.pictures import save_strips
-from training.predictors import reconstruct, table_rows
+from training.predictors import Given, reconstruct, stack_states, table_rows
 
 log = logging.getLogger("egowm.evaluate")
 
@@ -41,12 +40,16 @@ Table = dict[str, dict[str, dict[str, float]]]
 
 @dataclass(frozen=True)
 class EvaluationClip:
-    """One clip: ``context`` (K,H,W,3), ``observed`` (T,H,W,3), ``actions`` (T,D), true masks (N,1+T,H,W) or None."""
+    """One clip: ``context`` (K,H,W,3), ``observed`` (T,H,W,3), ``actions`` (T,D) in units.
+
+    ``masks`` (N,1+T,H,W) of the truth, and ``state`` (S,) in units at the last context frame, where there are any.
+    """
 
     context: ImageArray
     observed: ImageArray
     actions: FloatArray
-    masks: NDArray[np.bool_] | None
+    masks: NDArray[np.bool_] | None = None
+    state: FloatArray | None = None
 
 
 def choose_clips(
@@ -64,12 +67,14 @@ def choose_clips(
     ``context`` frames come with each (the model's own number unless given).
 
     Raises:
-        DataError: fewer such clips than asked for.
+        DataError: not a dataset, or fewer such clips than asked for.
+        EmbodimentError: a dataset of another robot.
     """
     context = context or model.context_frames
-    load_embodiment(dataset / "embodiment.yaml").require_same(model.embodiment)
+    data = Dataset(dataset)
+    data.embodiment.require_same(model.embodiment)
     rng = np.random.default_rng(seed)
-    episodes = [Episode(path) for path in list_episodes(dataset)]
+    episodes = data.episodes
     pools = []
     for episode in episodes:
         moved = np.abs(normalize(episode.actions, model.embodiment)).sum(axis=1)
@@ -83,7 +88,7 @@ def choose_clips(
     while len(clips) < count and any(pools):
         for episode, pool in zip(episodes, pools, strict=True):
             if pool and len(clips) < count:
-                clips.append(_clip(episode, int(pool.pop()), context, horizon))
+                clips.append(_clip(episode, int(pool.pop()), context, horizon, stateful=bool(data.embodiment.states)))
     if len(clips) < count:
         raise DataError(
             f"{dataset}: {len(clips)} clips move enough, {count} were asked for; lower --clips or record more"
@@ -91,14 +96,15 @@ def choose_clips(
     return clips
 
 
-def _clip(episode: Episode, start: int, context: int, horizon: int) -> EvaluationClip:
+def _clip(episode: Episode, start: int, context: int, horizon: int, *, stateful: bool) -> EvaluationClip:
     sample = episode.sample(start, context=context, horizon=horizon)
+    now = start + context - 1
     masks = None
-    if episode.segmentation is not None:
-        labels = np.asarray(episode.segmentation[start + context - 1 : start + context + horizon])
+    if (labels := episode.labels(now, now + 1 + horizon)) is not None:
         static = {int(key) for key, value in (episode.structures or {}).items() if value.get("static", True)}
         masks = masks_of(labels, choose_ids(labels[0], allowed=static))
-    return EvaluationClip(sample.context_images, sample.future_images, sample.actions, masks)
+    state = episode.states[now] if stateful else None
+    return EvaluationClip(sample.context_images, sample.future_images, sample.actions, masks, state)
 
 
 def evaluate(
@@ -116,11 +122,14 @@ def evaluate(
     predicted: dict[str, list[ImageArray]] = {name: [] for name in (*rows, "autoencoder")}
     for start in tqdm(range(0, len(clips), batch_size), desc="predicting", unit="batch"):
         batch = clips[start : start + batch_size]
-        context = np.stack([clip.context for clip in batch])
-        actions = np.stack([clip.actions for clip in batch])
-        wrong = np.stack([clip.actions for clip in of_another_room(clips, start, len(batch))])
+        given = Given(
+            np.stack([clip.context for clip in batch]),
+            np.stack([clip.actions for clip in batch]),
+            np.stack([clip.actions for clip in of_another_room(clips, start, len(batch))]),
+            stack_states([clip.state for clip in batch]),
+        )
         for name, predictor in rows.items():
-            predicted[name] += list(predictor(context, actions, wrong))
+            predicted[name] += list(predictor(given))
         predicted["autoencoder"] += list(reconstruct(model, np.stack([clip.observed for clip in batch])))
     table = {
         name: mean_scores(frames, clips, horizons)

@@ -1,6 +1,7 @@
-"""egowm-inspect: what is in this recording, dataset, episode or checkpoint. Looks only; writes nothing but ``--json``.
+"""egowm-inspect: what is in this recording, folder of recordings, dataset or checkpoint; proposes embodiments, too.
 
-Reads plain files: it loads no weights, so a checkpoint can be looked at without the model code.
+Looks only: it writes nothing but ``--json`` and ``--propose``, and loads no weights, so a checkpoint can be looked at
+without the model code.
 """
 
 from __future__ import annotations
@@ -8,93 +9,84 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from egowm_core.checkpoint import FILES, HASHES, recorded_hashes, sha256_of
-from egowm_core.data.bag import Bag, find_recordings
-from egowm_core.data.episode import Episode, list_episodes
-from egowm_core.data.normalize import NormStats
-from egowm_core.data.values import IMAGE_TYPES, ImageValue, Topic
-from egowm_core.errors import CheckpointError, DataError, EgowmError
+from egowm_core.data.values import IMAGE_TYPES, ImageValue, Recording, Topic
+from egowm_core.errors import CheckpointError, ConfigError, DataError, EgowmError
 from egowm_core.files import write_text
+from training.dataset.layout import SETTINGS, truth_path
+from training.dataset.reader import Dataset
+from training.sources.find import Source, find_sources
+from training.sources.propose import Proposal, propose_embodiment
+
+_MAX_PICTURES = 8  # that are tried until one can be decoded
+_LISTED = 20  # items of a list on the terminal; all are in the JSON
+_LAG = ("seconds", "frames", "convincing", "corrected_s", "correlation_before", "correlation_after")
 
 
 def inspect_path(path: str | Path) -> dict[str, Any]:
     """What ``path`` is and holds, as plain data with a ``kind``. Raises DataError when it is unknown."""
     root = Path(path)
     if not root.exists():
-        raise DataError(f"{root} does not exist; give a recording, a dataset, an episode or a checkpoint directory")
-    if (root / "episode.json").is_file():
-        return inspect_episode(root)
-    if (root / "dataset.json").is_file() or any(root.glob("episode_*/episode.json")):
+        raise DataError(f"{root} does not exist; give a recording, a dataset or a checkpoint directory")
+    if (root / SETTINGS).is_file() or (root / "dataset.json").is_file():
         return inspect_dataset(root)
     if any((root / name).is_file() for name in FILES[:2]):
         return inspect_checkpoint(root)
-    recordings = find_recordings(root)
-    if recordings == [root]:
-        return inspect_bag(root)
-    return {"kind": "recordings", "path": str(root), "recordings": [_inspect_or_error(p) for p in recordings]}
+    sources = find_sources([root])
+    if len(sources) == 1 and sources[0].path.resolve() == root.resolve():
+        return inspect_recording(sources[0], root)
+    return {"kind": "recordings", "path": str(root), "recordings": [_inspect_or_error(source) for source in sources]}
 
 
-def inspect_bag(path: Path) -> dict[str, Any]:
-    """Topics with type, count, mean rate and, for images, size; and the duration. Raises DataError."""
-    with Bag(path) as bag:
-        duration_s = bag.duration_s
-        topics = [
-            {
-                "topic": topic.name,
-                "type": topic.type,
-                "count": topic.count,
-                "rate_hz": round((topic.count - 1) / duration_s, 3) if duration_s > 0 and topic.count > 1 else None,
-                **_image_size(bag, topic),
-            }
-            for topic in bag.topics.values()
-        ]
-    return {"kind": "recording", "path": str(path), "duration_s": round(duration_s, 3), "topics": topics}
+def inspect_recording(source: Source, path: Path | None = None) -> dict[str, Any]:
+    """Topics with type, count, mean rate and, for images, size; duration, damage and notes. Raises DataError."""
+    with source.open() as recording:
+        duration_s = recording.duration_s
+        topics = [_topic_facts(recording, topic, duration_s) for topic in recording.topics.values()]
+        facts = {
+            "kind": "recording",
+            "path": str(path or source.path),
+            "name": source.name,
+            "duration_s": round(duration_s, 3),
+            "topics": topics,
+        }
+        told = {"task": recording.task, "damage": list(recording.damage), "notes": list(recording.notes)}
+    return {**facts, **{key: value for key, value in told.items() if value}}
 
 
 def inspect_dataset(path: Path) -> dict[str, Any]:
-    """Totals, recordings and action statistics of a dataset. Raises DataError."""
-    episodes = [Episode(p) for p in list_episodes(path)]
-    channels = episodes[0].info.channels
-    actions = np.concatenate([episode.actions for episode in episodes])
-    stats = NormStats.from_actions(actions, channels)
+    """Totals, recordings with their lag, and action statistics of a dataset; ``damage`` is what a check of all files
+    found. Raises DataError when it cannot be opened.
+    """
+    dataset = Dataset(path)
+    episodes, camera = dataset.episodes, dataset.embodiment.camera()
+    damage: list[str] = []
+    try:
+        dataset.check()
+        actions = {name: asdict(stats) for name, stats in dataset.norm_stats.channels.items()}
+    except DataError as error:
+        damage, actions = [str(error)], {}
     return {
         "kind": "dataset",
         "path": str(path),
-        "embodiment": episodes[0].info.embodiment,
-        "rate_hz": episodes[0].info.rate_hz,
+        "embodiment": dataset.embodiment.name,
+        "rate_hz": dataset.rate_hz,
+        "recordings": [_entry_facts(entry) for entry in dataset.entries],
         "episodes": len(episodes),
-        "frames": sum(len(episode) for episode in episodes),
-        "duration_s": round(sum(_duration_s(episode) for episode in episodes), 3),
-        "frame_size": list(episodes[0].frames.shape[1:3]),
-        "with_truth": sum(episode.info.has_truth for episode in episodes),
-        "recordings": sorted({episode.info.recording for episode in episodes}),
-        "actions": json.loads(stats.to_json())["channels"],
-    }
-
-
-def inspect_episode(path: Path) -> dict[str, Any]:
-    """One episode's facts and action statistics. Raises DataError."""
-    episode = Episode(path)
-    info = episode.info
-    return {
-        "kind": "episode",
-        "path": str(path),
-        "embodiment": info.embodiment,
-        "rate_hz": info.rate_hz,
-        "recording": info.recording,
-        "frames": len(episode),
-        "duration_s": round(_duration_s(episode), 3),
-        "frame_size": list(episode.frames.shape[1:3]),
-        "with_truth": int(info.has_truth),
-        "structures": {key: value.get("name", "") for key, value in (episode.structures or {}).items()},
-        "actions": json.loads(NormStats.from_actions(episode.actions, info.channels).to_json())["channels"],
+        "frames": dataset.num_frames,
+        "duration_s": round(sum(len(episode) - 1 for episode in episodes) / dataset.rate_hz, 3),
+        "frame_size": [camera.height, camera.width],
+        "with_truth": sum((path / truth_path(episode.index, ".npz")).is_file() for episode in episodes),
+        "tasks": sorted({episode.task for episode in episodes if episode.task}),
+        "actions": actions,
+        **({"damage": damage} if damage else {}),
     }
 
 
@@ -120,92 +112,175 @@ def inspect_checkpoint(path: Path) -> dict[str, Any]:
     return {"kind": "checkpoint", "path": str(path), "config": config, "files": files}
 
 
-def _inspect_or_error(path: Path) -> dict[str, Any]:
+def is_healthy(facts: Mapping[str, Any]) -> bool:
+    """Whether nothing in the facts of ``inspect_path`` is missing, altered or unreadable."""
+    if facts.get("damage") or facts.get("error"):
+        return False
+    if any(file["state"] in ("missing", "ALTERED") for file in facts.get("files", {}).values()):
+        return False
+    return all(is_healthy(item) for item in facts.get("recordings", ()))
+
+
+def propose(path: str | Path, *, name: str | None = None) -> Proposal:
+    """An embodiment for the recording at ``path``, or for the longest one in a folder. Raises DataError."""
+    root = Path(path)
+    if (root / SETTINGS).is_file():
+        raise DataError(f"{root} is a converted dataset: it has its embodiment.yaml; propose one from a recording")
+    durations: dict[Source, float] = {}
+    errors: list[str] = []
+    for source in find_sources([root]):
+        try:
+            with source.open() as recording:
+                durations[source] = recording.duration_s
+        except DataError as error:
+            errors.append(str(error))
+    if not durations:
+        raise DataError(errors[0])
+    with max(durations, key=lambda source: durations[source]).open() as recording:
+        return propose_embodiment(recording, name=name)
+
+
+# ---- facts ----------------------------------------------------------------------------------------------------------
+
+
+def _inspect_or_error(source: Source) -> dict[str, Any]:
     try:
-        return inspect_bag(path)
+        return inspect_recording(source)
     except DataError as error:
-        return {"kind": "recording", "path": str(path), "error": str(error)}
+        return {"kind": "recording", "path": str(source.path), "name": source.name, "error": str(error)}
 
 
-def _image_size(bag: Bag, topic: Topic) -> dict[str, Any]:
+def _topic_facts(recording: Recording, topic: Topic, duration_s: float) -> dict[str, Any]:
+    rate = round((topic.count - 1) / duration_s, 3) if duration_s > 0 and topic.count > 1 else None
+    facts: dict[str, Any] = {"topic": topic.name, "type": topic.type, "count": topic.count, "rate_hz": rate}
+    if topic.custom:
+        facts["custom"] = topic.custom
+    return {**facts, **_picture_facts(recording, topic)}
+
+
+def _picture_facts(recording: Recording, topic: Topic) -> dict[str, Any]:
+    """Size and encoding of the first picture that can be decoded, ``undecodable`` where none of the first ones can."""
     if topic.type not in IMAGE_TYPES or not topic.count:
         return {}
-    for item in bag.read([topic.name]):
-        if isinstance(item.value, ImageValue):
+    found: dict[str, Any] = {}
+    try:
+        for number, item in enumerate(recording.read([topic.name])):
+            if number >= _MAX_PICTURES:
+                break
+            if not isinstance(item.value, ImageValue):
+                continue
             message = item.value.message
-            encoding = str(getattr(message, "format", "") or getattr(message, "encoding", ""))
+            found["encoding"] = str(getattr(message, "format", "") or getattr(message, "encoding", ""))
             try:
                 height, width = item.value.decode().shape[:2]
-            except DataError:
-                return {"encoding": encoding}
-            return {"height": height, "width": width, "encoding": encoding}
-    return {}
+            except DataError as error:
+                found["undecodable"] = str(error)
+                continue
+            return {"height": height, "width": width, "encoding": found["encoding"]}
+    except DataError as error:
+        found["undecodable"] = str(error)
+    return found
 
 
-def _duration_s(episode: Episode) -> float:
-    return float(episode.stamps_ns[-1] - episode.stamps_ns[0]) * 1e-9
+def _entry_facts(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a dataset keeps of a recording, the most telling of it."""
+    facts: dict[str, Any] = {"kind": "recording", "path": entry["recording"], "episodes": entry["episodes"]}
+    for key in ("kept", "task", "image_topic", "motion_topic", "warnings"):
+        if entry.get(key):
+            facts[key] = entry[key]
+    lag = entry.get("lag")
+    if isinstance(lag, Mapping):
+        facts["lag"] = {key: lag[key] for key in _LAG if key in lag}
+    return facts
 
 
-def render(facts: dict[str, Any], *, indent: str = "") -> str:
+# ---- text -----------------------------------------------------------------------------------------------------------
+
+
+def render(facts: Mapping[str, Any], *, indent: str = "") -> str:
     """The facts as text for people."""
-    lines = [f"{indent}{facts['kind']} {facts['path']}"]
     pad = indent + "  "
+    lines = [f"{indent}{facts['kind']} {facts['path']}"]
     for key, value in facts.items():
-        if key in ("kind", "path"):
-            continue
-        if key == "recordings" and value and isinstance(value[0], dict):
-            lines += [render(item, indent=pad) for item in value]
-        elif key == "topics":
-            lines += [f"{pad}{_topic_line(topic)}" for topic in value]
-        elif key == "actions":
-            lines.append(f"{pad}actions per tick:")
-            lines += [
-                f"{pad}  {name}: " + ", ".join(f"{k} {v:.4g}" for k, v in stats.items())
-                for name, stats in value.items()
-            ]
-        elif key == "files":
-            lines += [f"{pad}{name}: {file['state']} ({file.get('bytes', 0)} bytes)" for name, file in value.items()]
-        elif isinstance(value, dict):
-            lines.append(f"{pad}{key}:")
-            lines += [f"{pad}  {name}: {item}" for name, item in value.items()]
-        elif isinstance(value, list):
-            lines.append(
-                f"{pad}{key}: {', '.join(str(item) for item in value[:20])}{', ...' if len(value) > 20 else ''}"
-            )
-        else:
-            lines.append(f"{pad}{key}: {value}")
+        if key not in ("kind", "path"):
+            lines += _render_item(key, value, pad)
     return "\n".join(lines)
 
 
-def _topic_line(topic: dict[str, Any]) -> str:
+def _render_item(key: str, value: Any, pad: str) -> Iterator[str]:
+    if key == "recordings":
+        yield from (render(item, indent=pad) for item in value)
+    elif key == "topics":
+        yield from (f"{pad}{_topic_line(topic)}" for topic in value)
+    elif key in ("damage", "notes", "warnings"):
+        yield from (f"{pad}{key.removesuffix('s')}: {line}" for line in value)
+    elif key == "lag":
+        yield f"{pad}lag: {_lag_line(value)}"
+    elif key == "actions":
+        yield f"{pad}actions per tick:"
+        for name, stats in value.items():
+            yield f"{pad}  {name}: " + ", ".join(f"{k} {v:.4g}" for k, v in stats.items())
+    elif key == "files":
+        yield from (f"{pad}{name}: {file['state']} ({file.get('bytes', 0)} bytes)" for name, file in value.items())
+    elif isinstance(value, Mapping):
+        yield f"{pad}{key}:"
+        yield from (f"{pad}  {name}: {item}" for name, item in value.items())
+    elif isinstance(value, list):
+        more = f", and {len(value) - _LISTED} more" if len(value) > _LISTED else ""
+        yield f"{pad}{key}: {', '.join(str(item) for item in value[:_LISTED])}{more}"
+    else:
+        yield f"{pad}{key}: {value}"
+
+
+def _topic_line(topic: Mapping[str, Any]) -> str:
     rate = "" if topic["rate_hz"] is None else f", {topic['rate_hz']:g} Hz"
     size = f", {topic['width']}x{topic['height']} {topic['encoding']}" if "width" in topic else ""
-    return f"{topic['topic']}  {topic['type']}  {topic['count']} messages{rate}{size}"
+    trouble = f", NOT DECODABLE: {topic['undecodable']}" if "undecodable" in topic else ""
+    kind = f"{topic['custom']} (as {topic['type']})" if "custom" in topic else topic["type"]
+    return f"{topic['topic']}  {kind}  {topic['count']} messages{rate}{size}{trouble}"
 
 
-def _healthy(facts: dict[str, Any]) -> bool:
-    bad_files = any(file["state"] in ("missing", "ALTERED") for file in facts.get("files", {}).values())
-    bad_bags = any(isinstance(item, dict) and "error" in item for item in facts.get("recordings", ()))
-    return not (bad_files or bad_bags)
+def _lag_line(lag: Mapping[str, Any]) -> str:
+    found = f"{lag.get('frames')} frames ({lag.get('seconds')} s), "
+    found += "convincing" if lag.get("convincing") else "not convincing"
+    if lag.get("corrected_s"):
+        found += f", corrected by {lag['corrected_s']:g} s"
+    return f"{found}; correlation {lag.get('correlation_before')} as recorded, {lag.get('correlation_after')} corrected"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: 0 when all is well, 1 when something is missing, altered or unreadable, 2 for an unknown path."""
     parser = argparse.ArgumentParser(
-        prog="egowm-inspect", description="What is in this recording, dataset, episode or checkpoint."
+        prog="egowm-inspect", description="What is in this recording, folder of recordings, dataset or checkpoint."
     )
     parser.add_argument("path", metavar="PATH")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the facts here, too")
+    parser.add_argument(
+        "--propose", type=Path, metavar="OUT.yaml", help="write an embodiment fitted to the recording (the longest one)"
+    )
     args = parser.parse_args(argv)
     try:
         facts = inspect_path(args.path)
         print(render(facts))
+        if args.propose is not None:
+            facts["proposed"] = _write_proposal(args.path, args.propose)
         if args.json is not None:
             write_text(args.json, json.dumps(facts, indent=1, default=str))
-    except EgowmError as error:
+    except (EgowmError, OSError) as error:
         print(f"egowm-inspect: {error}", file=sys.stderr)
         return 2
-    return 0 if _healthy(facts) else 1
+    return 0 if is_healthy(facts) else 1
+
+
+def _write_proposal(path: str, out: Path) -> dict[str, Any]:
+    if out.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"--propose {out} must end in .yaml, as embodiments do; give another name")
+    if out.exists():
+        raise ConfigError(f"--propose {out} exists and may have been mended by hand; give another name, or remove it")
+    proposal = propose(path, name=out.stem)
+    write_text(out, proposal.to_yaml())
+    print("\n".join([f"proposed {out}:", *(f"  {note}" for note in proposal.notes)]))
+    return {"path": str(out), "notes": list(proposal.notes), "ticks": proposal.ticks, "outside": proposal.outside}
 
 
 if __name__ == "__main__":

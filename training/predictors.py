@@ -2,76 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from egowm_core.data.normalize import normalize
+from egowm_core.errors import ConfigError
 from egowm_core.models.conditioning import WARPS, camera_geometry, composed_pose
 from egowm_core.models.vae import to_uint8, to_unit_range
 from egowm_core.models.warp import warp_by_pose
 from egowm_core.types import FloatArray, ImageArray
 from egowm_core.world_model import WorldModel
 
-Predictor = Callable[[ImageArray, FloatArray, FloatArray], ImageArray]
-"""(context (B,K,H,W,3), actions (B,T,D), another clip's actions (B,T,D)) -> predicted (B,T,H,W,3)."""
+
+@dataclass(frozen=True)
+class Given:
+    """What a row may know: ``context`` (B,K,H,W,3), ``actions`` (B,T,D), another clip's in ``wrong`` (B,T,D).
+
+    ``state`` (B,S) is the robot's at the last context frame, for embodiments that have one. All in units.
+    """
+
+    context: ImageArray
+    actions: FloatArray
+    wrong: FloatArray
+    state: FloatArray | None = None
+
+
+Predictor = Callable[[Given], ImageArray]
+"""What is given to the predicted frames (B,T,H,W,3)."""
+
+
+def stack_states(states: Sequence[FloatArray | None]) -> FloatArray | None:
+    """The states (S,) of some clips as (B,S); None where they have none."""
+    known = [state for state in states if state is not None]
+    return np.stack(known) if known else None
 
 
 def table_rows(model: WorldModel, *, num_denoising_steps: int | None, seed: int) -> dict[str, Predictor]:
     """Row name to predictor, in the order of the table."""
 
-    def predict(context: ImageArray, actions: FloatArray, **options: str | NDArray[np.floating]) -> ImageArray:
+    def predict(
+        given: Given, *, wrong: bool = False, warp: str | None = None, embedded: FloatArray | None = None
+    ) -> ImageArray:
         return model.predict(
-            context,
-            actions,
+            given.context,
+            given.wrong if wrong else given.actions,
+            state=given.state,
             seed=seed,
             num_denoising_steps=num_denoising_steps,
-            **options,  # type: ignore[arg-type]
+            warp=warp,
+            embedded_actions=embedded,
         ).images
 
     rows: dict[str, Predictor] = {
-        "model": lambda context, actions, wrong: predict(context, actions),
-        "model_wrong_actions": lambda context, actions, wrong: predict(context, wrong),
-        "copy_last": lambda context, actions, wrong: np.repeat(context[:, -1:], actions.shape[1], axis=1),
-        "warp_only": lambda context, actions, wrong: _warp(model, context, actions, floor=True),
-        "rotation_only": lambda context, actions, wrong: _warp(model, context, actions, floor=False),
+        "model": predict,
+        "model_wrong_actions": partial(predict, wrong=True),
+        "copy_last": lambda given: np.repeat(given.context[:, -1:], given.actions.shape[1], axis=1),
     }
+    if _has_geometry(model):
+        rows["warp_only"] = partial(_warp, model, floor=True)
+        rows["rotation_only"] = partial(_warp, model, floor=False)
     if model.warp != "none":  # how much of it is the embedding, how much the geometry
-        rows["model_wrong_embedding"] = lambda context, actions, wrong: predict(
-            context, actions, embedded_actions=wrong
-        )
+        rows["model_wrong_embedding"] = lambda given: predict(given, embedded=given.wrong)
         for warp in WARPS:
             if warp != model.warp:
-                rows[f"model_warp_{warp}"] = partial(_bound, predict, warp, False)
-                rows[f"model_warp_{warp}_wrong_actions"] = partial(_bound, predict, warp, True)
+                rows[f"model_warp_{warp}"] = partial(predict, warp=warp)
+                rows[f"model_warp_{warp}_wrong_actions"] = partial(predict, warp=warp, wrong=True)
     return rows
 
 
-def _bound(
-    predict: Callable[..., ImageArray],
-    warp: str,
-    mistaken: bool,
-    context: ImageArray,
-    actions: FloatArray,
-    wrong: FloatArray,
-) -> ImageArray:
-    return predict(context, wrong if mistaken else actions, warp=warp)
+def _has_geometry(model: WorldModel) -> bool:
+    """Whether actions say where a camera of known geometry goes: on a planar base."""
+    try:
+        camera_geometry(model.embodiment)
+    except ConfigError:
+        return False
+    return model.embodiment.integrate == "se2"
 
 
 @torch.inference_mode()
 def reconstruct(model: WorldModel, observed: ImageArray) -> ImageArray:
     """The observed frames (B,T,H,W,3) through the autoencoder: the ceiling for any prediction in its latents."""
-    frames = to_unit_range(torch.from_numpy(np.ascontiguousarray(observed)))
-    return np.asarray(to_uint8(model.vae.decode(model.vae.encode(frames))).numpy())
+    frames = to_unit_range(torch.from_numpy(np.ascontiguousarray(observed)).to(model.device))
+    return np.asarray(to_uint8(model.vae.decode(model.vae.encode(frames))).cpu().numpy())
 
 
 @torch.inference_mode()
-def _warp(model: WorldModel, context: ImageArray, actions: FloatArray, *, floor: bool) -> ImageArray:
-    frames = to_unit_range(torch.from_numpy(np.ascontiguousarray(context[:, -1])))
-    pose = composed_pose(torch.from_numpy(normalize(actions, model.embodiment)), model.embodiment)
+def _warp(model: WorldModel, given: Given, *, floor: bool) -> ImageArray:
+    frames = to_unit_range(torch.from_numpy(np.ascontiguousarray(given.context[:, -1])))
+    pose = composed_pose(torch.from_numpy(normalize(given.actions, model.embodiment)), model.embodiment)
     assumed = torch.full((len(frames),), floor)
     warped, _ = warp_by_pose(frames, pose, camera_geometry(model.embodiment), floor=assumed)
     return np.asarray(to_uint8(warped).numpy())

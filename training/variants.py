@@ -46,6 +46,8 @@ def load_comparison(path: Path, *, dataset: str | None = None, out: str | None =
     if unknown := [key for key in values if key not in _KEYS]:
         raise ConfigError(f"{path} has an unknown key {unknown[0]!r}{nearest(unknown[0], _KEYS)}; known: {_KEYS}")
     base = {**values.get("base", {})}
+    if dataset:
+        base.pop("datasets", None)  # one dataset in place of whatever the configuration names
     base |= {key: value for key, value in (("dataset", dataset), ("out", out)) if value}
     root = Path(str(base.get("out", "")))
     shared = {**base, "name": _AUTOENCODER, "out": str(root / _AUTOENCODER)}

@@ -1,144 +1,209 @@
-"""Recordings as plain values: ROS 1 and ROS 2 bags (sqlite3, mcap), as directories or bare files.
+"""Recordings as plain values: ROS 1 and ROS 2 bags (sqlite3, mcap), as directories or bare files, whole or damaged.
 
-Yields stamped images (decoded on demand), poses, twists and joint positions of chosen topics. It keeps rosbags and its
-errors to itself; it knows no embodiment, no ticks and no episodes.
+Yields stamped images (decoded on demand), poses, twists and joint positions of chosen topics. Bytes come from
+``containers``, messages from ``message_types``; it knows no embodiment, no ticks and no episodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rosbags.highlevel import AnyReader
-from rosbags.typesys import Stores, get_typestore
+from rosbags.interfaces import Connection
 
-from egowm_core.data.messages import joint_positions, odometry_pose, stamp_ns, twist_velocity
+from egowm_core.data.containers import FILE_SUFFIXES, Container
+from egowm_core.data.message_types import MessageType, MessageTypes
+from egowm_core.data.messages import MOTION_READERS, stamp_ns
 from egowm_core.data.values import (
-    JOINT_STATE,
-    ODOMETRY,
+    IMAGE_TYPES,
     TRUTH_PREFIX,
     ImageValue,
-    JointsValue,
-    OdometryValue,
     Stamped,
     TextValue,
     Topic,
-    TwistValue,
     Value,
 )
 from egowm_core.errors import DataError
 from egowm_core.schema import nearest
 
-_FILE_SUFFIXES = (".mcap", ".db3", ".bag")
 _TRANSPORTS = ("/compressed", "/theora", "/ffmpeg", "/zstd")
+_MAX_NOTES = 32
+_REPAIR = "restore it or repair it (`mcap recover`, `ros2 bag reindex`)"
+_MAX_BAD = 0.5  # of a topic's messages: with more of them unreadable, the rest is not to be trusted
+_UNSTAMPED = ("geometry_msgs/msg/Twist", "std_msgs/msg/String")  # types without a header
+_READERS: dict[str, Callable[[Any], Value]] = {
+    **dict.fromkeys(IMAGE_TYPES, ImageValue),
+    **MOTION_READERS,
+    "std_msgs/msg/String": lambda m: TextValue(str(m.data)),
+}
+
+
+@dataclass(frozen=True)
+class _Channel:
+    """How one (topic, message type) of the bag is read."""
+
+    topic: Topic
+    message: MessageType
+    build: Callable[[Any], Value]
 
 
 class Bag:
-    """One recording, opened as a context manager. Every failure to read is a DataError naming the bag and a remedy."""
+    """One recording, opened as a context manager. Every failure to read is a DataError naming the bag and a remedy.
+
+    Messages that cannot be read are skipped: ``skipped`` counts them by topic, ``damage`` has the first ones in words,
+    with what else of the bag is lost; ``notes`` has what a reader should know, such as custom types read by fields. A
+    topic is given up when more than half of its messages are unreadable.
+    """
+
+    task = ""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._reader: AnyReader | None = None
+        self.skipped: Counter[str] = Counter()
+        self._notes: list[str] = []
+        self._skips: list[str] = []
+        self._container_notes: list[str] = []
+        self._container: Container | None = None
 
     @property
     def name(self) -> str:
         """The directory's name, or the file's without suffix."""
         return self.path.stem if self.path.is_file() else self.path.name
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know, a line each; grows as the bag is read."""
+        return list(self._notes)
+
+    @property
+    def damage(self) -> list[str]:
+        """What could not be read so far, a line each that names the bag, the place where known, and a remedy."""
+        found = [*(self._container.notes if self._container else self._container_notes), *self._skips]
+        return [f"bag {self.name} is damaged: {text}; {_REPAIR}" for text in found]
+
     def __enter__(self) -> Bag:
+        if not self.path.exists():
+            raise DataError(
+                f"bag {self.path} does not exist; give a bag directory or a {', '.join(FILE_SUFFIXES)} file"
+            )
         try:
-            # Old sqlite3 bags carry no message definitions; the standard types have not changed since.
-            self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
-            self._reader.open()
-        except Exception as error:  # rosbags lets struct, index and type errors of broken files through
-            raise self._unreadable(error) from error
+            self._container = Container(self.path)
+        except OSError as error:
+            raise DataError(f"bag {self.path} cannot be opened: {error}; check that it may be read") from error
+        try:
+            self._types = MessageTypes(ros2=self._container.ros2)
+            self._topics = self._survey(self._container)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None and reader.stack is not None:
-            reader.close()
+        container, self._container = self._container, None
+        if container is not None:
+            self._container_notes = list(container.notes)
+            container.close()
 
     @property
     def topics(self) -> dict[str, Topic]:
         """Topics by name."""
-        found: dict[str, Topic] = {}
-        for c in self._open_reader().connections:
-            count = c.msgcount + (found[c.topic].count if c.topic in found else 0)
-            found[c.topic] = Topic(c.topic, c.msgtype, count)
-        return dict(sorted(found.items()))
+        self._open_container()
+        return {name: topic for name, (topic, _) in sorted(self._topics.items())}
 
     @property
     def duration_s(self) -> float:
         """Record time from first to last message."""
-        reader = self._open_reader()
-        return max(0.0, reader.duration * 1e-9) if reader.message_count else 0.0
+        return self._open_container().duration_ns * 1e-9
 
     def read(self, topics: Sequence[str]) -> Iterator[Stamped]:
         """Values of these topics in record order. Raises DataError on unknown topics, types or broken data."""
-        reader = self._open_reader()
-        known = self.topics
-        readers: dict[str, Callable[[Any], Value]] = {}
+        container = self._open_container()
+        channels = {key: channel for name in topics for key, channel in self._channel(name).items()}
+        seen: Counter[str] = Counter()
         for name in topics:
-            if name not in known:
-                raise DataError(
-                    f"{self.path} has no topic {name!r}{nearest(name, known)}; it has {describe(known.values())}"
-                )
-            if known[name].type not in _READERS:
-                raise DataError(
-                    f"topic {name!r} of {self.path} has type {known[name].type}; readable are {list(_READERS)}"
-                )
-            readers[name] = _READERS[known[name].type]
-        connections = [c for c in reader.connections if c.topic in readers]
-        messages = reader.messages(connections=connections) if connections else iter(())
-        while True:
+            self.skipped[name] = 0
+        for connection, log_ns, raw in container.messages(channels):
+            channel = channels[connection.topic, connection.msgtype]
+            seen[connection.topic] += 1
             try:
-                connection, log_ns, raw = next(messages)
-                message: Any = reader.deserialize(raw, connection.msgtype)
-                stamp = stamp_ns(message) if hasattr(message, "header") else int(log_ns)
-                value = readers[connection.topic](message)
-            except StopIteration:
-                return
-            except Exception as error:
-                raise self._unreadable(error) from error
+                message = channel.message.decode(raw)
+                stamp = stamp_ns(message) if channel.message.has_header else int(log_ns)
+                value = channel.build(message)
+            except Exception as error:  # rosbags lets index, struct and unicode errors through
+                self._skip(channel.topic, seen[connection.topic], log_ns, error)
+                continue
             yield Stamped(connection.topic, stamp, value)
 
-    def _open_reader(self) -> AnyReader:
-        if self._reader is None:
+    def _survey(self, container: Container) -> dict[str, tuple[Topic, str]]:
+        """Topics with the message type recorded; the most frequent one where a topic has several."""
+        counts: dict[str, Counter[str]] = {}
+        firsts: dict[tuple[str, str], Connection] = {}
+        for connection in container.connections:
+            counts.setdefault(connection.topic, Counter())[connection.msgtype] += connection.msgcount
+            firsts.setdefault((connection.topic, connection.msgtype), connection)
+        found: dict[str, tuple[Topic, str]] = {}
+        for name, types in counts.items():
+            msgtype, count = types.most_common(1)[0]
+            read_as = msgtype
+            if not self._types.is_standard(msgtype):
+                try:
+                    read_as = self._types.of(firsts[name, msgtype]).read_as
+                except ValueError as error:
+                    self._note(f"topic {name}: {error}")
+            if read_as != msgtype:
+                self._note(f"topic {name} is a {msgtype}, read as {read_as} because it has its fields")
+            if len(types) > 1:
+                others = ", ".join(f"{number} {other}" for other, number in types.items() if other != msgtype)
+                self._note(f"topic {name} has several types: its {count} {msgtype} are read, {others} are not")
+            found[name] = (Topic(name, read_as, count, msgtype if read_as != msgtype else ""), msgtype)
+        self._firsts = firsts
+        return found
+
+    def _channel(self, name: str) -> dict[tuple[str, str], _Channel]:
+        known = self.topics
+        if name not in known:
+            raise DataError(
+                f"{self.path} has no topic {name!r}{nearest(name, known)}; it has {describe(known.values())}"
+            )
+        topic, msgtype = self._topics[name]
+        if topic.type not in _READERS:
+            raise DataError(f"topic {name!r} of {self.path} has type {topic.type}; readable are {', '.join(_READERS)}")
+        try:
+            message = self._types.of(self._firsts[name, msgtype])
+        except ValueError as error:
+            raise DataError(f"topic {name!r} of {self.path} cannot be read: {error}; record it again") from error
+        if not message.has_header and topic.type not in _UNSTAMPED:
+            self._note(f"topic {name} has no header: its messages get their record times")
+        return {(name, msgtype): _Channel(topic, message, _READERS[topic.type])}
+
+    def _skip(self, topic: Topic, number: int, log_ns: int, error: Exception) -> None:
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        self.skipped[topic.name] += 1
+        seconds, nanoseconds = divmod(int(log_ns), 1_000_000_000)
+        where = f"topic {topic.name} message {number} at record time {seconds}.{nanoseconds:09d} s"
+        line = f"{where} was skipped: {text}"
+        if line not in self._skips and len(self._skips) < _MAX_NOTES:
+            self._skips.append(line)
+        if self.skipped[topic.name] > _MAX_BAD * topic.count:
+            raise DataError(
+                f"bag {self.path}, {where}: {text}; {self.skipped[topic.name]} of its {topic.count} messages cannot be"
+                f" read: record it again, or choose another topic"
+            ) from error
+
+    def _note(self, text: str) -> None:
+        if text not in self._notes and len(self._notes) < _MAX_NOTES:
+            self._notes.append(text)
+
+    def _open_container(self) -> Container:
+        if self._container is None:
             raise DataError(f"{self.path} is not open; use `with Bag(path) as bag`")
-        return self._reader
-
-    def _unreadable(self, error: Exception) -> DataError:
-        text = " ".join(str(error).split()) or type(error).__name__
-        remedy = "record it again or repair it (`mcap recover` for mcap, `ros2 bag reindex` for sqlite3)"
-        return DataError(f"bag {self.path} cannot be read: {text[:300]}; {remedy}")
-
-
-def find_recordings(path: str | Path) -> list[Path]:
-    """Recordings at or below ``path``: bag directories and bare .mcap, .db3, .bag files, in order of name.
-
-    A directory of storage files without metadata.yaml counts by its files. Raises DataError when none is found.
-    """
-    root = Path(path)
-    if not root.exists():
-        raise DataError(f"{root} does not exist; give a bag directory, a .mcap file or a folder of bags")
-    found = _recordings(root)
-    if not found:
-        raise DataError(f"{root} holds no recording; expected metadata.yaml or {', '.join(_FILE_SUFFIXES)} files")
-    return found
-
-
-def _recordings(root: Path) -> list[Path]:
-    if root.is_file():
-        return [root] if root.suffix in _FILE_SUFFIXES else []
-    if (root / "metadata.yaml").is_file():
-        return [root]
-    below = [item for item in sorted(root.iterdir()) if not item.name.startswith(".")]
-    return [found for item in below for found in _recordings(item)]
+        return self._container
 
 
 def choose_topic(
@@ -146,7 +211,8 @@ def choose_topic(
 ) -> Topic:
     """The topic for an embodiment's ``wanted`` name: the ``explicit`` one, else the one whose type fits.
 
-    Among several, one whose name is or ends in ``wanted`` wins, and a raw image wins over its own compressed twin.
+    Among several, one whose name is or ends in ``wanted`` wins, then one that has the type itself over one that only
+    has its fields; a raw image wins over its own compressed twin.
     Raises DataError listing the candidates when none or several remain; the remedy names ``option``.
     """
     if explicit is not None:
@@ -158,18 +224,13 @@ def choose_topic(
                     )
                 return topics[name]
         raise DataError(f"no topic {explicit!r}{nearest(explicit, topics)}; recorded are {describe(topics.values())}")
-    fitting = [
-        t
-        for t in topics.values()
-        if t.type in types and t.count > 0 and not t.name.startswith(TRUTH_PREFIX) and "depth" not in t.name.lower()
-    ]
-    names = {t.name for t in fitting}
-    fitting = [t for t in fitting if _base_name(t.name) == t.name or _base_name(t.name) not in names]
+    fitting = candidates(topics, types)
     if len(fitting) > 1:
         bare = wanted.strip("/")
-        exact = [t for t in fitting if _base_name(t.name).strip("/") == bare]
-        ending = [t for t in fitting if _base_name(t.name).endswith("/" + bare)]
-        fitting = exact or ending or fitting
+        exact = [t for t in fitting if base_name(t.name).strip("/") == bare]
+        ending = [t for t in fitting if base_name(t.name).endswith("/" + bare)]
+        native = [t for t in fitting if not t.custom]
+        fitting = exact or ending or native or fitting
     if len(fitting) == 1:
         return fitting[0]
     kinds = " or ".join(types)
@@ -178,23 +239,24 @@ def choose_topic(
     raise DataError(f"no topic of type {kinds} for {wanted!r}; recorded are {describe(topics.values())}")
 
 
+def candidates(topics: Mapping[str, Topic], types: Sequence[str]) -> list[Topic]:
+    """Topics of these types that have messages, but the simulator's truth, depth images and twins of raw images."""
+    fitting = [
+        t
+        for t in topics.values()
+        if t.type in types and t.count > 0 and not t.name.startswith(TRUTH_PREFIX) and "depth" not in t.name.lower()
+    ]
+    names = {t.name for t in fitting}
+    return [t for t in fitting if base_name(t.name) == t.name or base_name(t.name) not in names]
+
+
 def describe(topics: Any) -> str:
     """Topics as one line of text."""
     return ", ".join(f"{t.name} ({t.type}, {t.count})" for t in topics) or "none"
 
 
-def _base_name(name: str) -> str:
+def base_name(name: str) -> str:
+    """A topic's name without what image transports append to it."""
     for transport in _TRANSPORTS:
         name = name.removesuffix(transport)
     return name
-
-
-_READERS: dict[str, Callable[[Any], Value]] = {
-    "sensor_msgs/msg/Image": ImageValue,
-    "sensor_msgs/msg/CompressedImage": ImageValue,
-    ODOMETRY: lambda m: OdometryValue(odometry_pose(m), twist_velocity(m)),
-    "geometry_msgs/msg/TwistStamped": lambda m: TwistValue(twist_velocity(m)),
-    "geometry_msgs/msg/Twist": lambda m: TwistValue(twist_velocity(m)),
-    JOINT_STATE: lambda m: JointsValue(joint_positions(m)),
-    "std_msgs/msg/String": lambda m: TextValue(str(m.data)),
-}

@@ -6,6 +6,7 @@ guesses: what cannot be decoded faithfully is refused with a DataError.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -16,13 +17,39 @@ from egowm_core.errors import DataError
 from egowm_core.types import ImageArray
 
 MAX_SIDE = 8192
-_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "8uc1": 1}
-_TO_RGB = {
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "mono8": cv2.COLOR_GRAY2RGB,
-    "8uc1": cv2.COLOR_GRAY2RGB,
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a raw encoding lies in memory: bytes a pixel in a row, rows a picture row, and OpenCV's way to RGB.
+
+    ``even`` says which sides must be even, because neighbouring pixels share a colour sample.
+    """
+
+    channels: int
+    to_rgb: int | None
+    rows: float = 1.0
+    even: str = ""
+
+
+# OpenCV's short Bayer names start at the second row and column; its long ones, like ROS's, at the first.
+_LAYOUTS = {
+    "rgb8": _Layout(3, None),
+    "bgr8": _Layout(3, cv2.COLOR_BGR2RGB),
+    "rgba8": _Layout(4, cv2.COLOR_RGBA2RGB),
+    "bgra8": _Layout(4, cv2.COLOR_BGRA2RGB),
+    "mono8": _Layout(1, cv2.COLOR_GRAY2RGB),
+    "8uc1": _Layout(1, cv2.COLOR_GRAY2RGB),
+    "bayer_rggb8": _Layout(1, cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr8": _Layout(1, cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg8": _Layout(1, cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg8": _Layout(1, cv2.COLOR_BayerGRBG2RGB),
+    "yuv422": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, even="w"),
+    "uyvy": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, even="w"),
+    "yuv422_yuy2": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, even="w"),
+    "yuyv": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, even="w"),
+    "nv12": _Layout(1, cv2.COLOR_YUV2RGB_NV12, rows=1.5, even="hw"),
+    "nv21": _Layout(1, cv2.COLOR_YUV2RGB_NV21, rows=1.5, even="hw"),
 }
 _LABEL_ENCODINGS = ("16uc1", "mono16")
 _JPEG_MAGIC, _PNG_MAGIC = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -34,20 +61,34 @@ def decode_image(message: Any) -> ImageArray:
 
     Raises DataError on an unsupported encoding, sizes that disagree, an absurd size or corrupt data.
     """
-    if hasattr(message, "format"):
+    if hasattr(message, "format") and not hasattr(message, "encoding"):
         return decode_compressed(_bytes(message.data), str(message.format))
     encoding = str(message.encoding).lower()
-    if encoding not in _CHANNELS:
+    if encoding not in _LAYOUTS:
+        raise DataError(f"image encoding {message.encoding!r} {_why_refused(encoding)}")
+    layout, height, width = _LAYOUTS[encoding], int(message.height), int(message.width)
+    if ("h" in layout.even and height % 2) or ("w" in layout.even and width % 2):
         raise DataError(
-            f"image encoding {message.encoding!r} is not supported; publish rgb8, bgr8, rgba8, bgra8 or mono8"
-            f" (debayer or convert it before)"
+            f"image size {height}x{width} is odd, impossible in {message.encoding!r}; fix the driver's message"
         )
-    channels = _CHANNELS[encoding]
-    rows = _rows(message, bytes_per_pixel=channels)
-    pixels = rows[:, : int(message.width) * channels].reshape(int(message.height), int(message.width), channels)
-    if encoding == "rgb8":
-        return np.ascontiguousarray(pixels) if pixels.base is None else pixels.copy()
-    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), _TO_RGB[encoding]), np.uint8)
+    rows = _rows(message, bytes_per_pixel=layout.channels, rows_per_row=layout.rows)
+    pixels = rows[:, : width * layout.channels].reshape(len(rows), width, layout.channels)
+    if layout.to_rgb is None:
+        return pixels.copy()
+    try:
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), layout.to_rgb), np.uint8)
+    except cv2.error as error:
+        raise DataError(f"image of {height}x{width} {message.encoding!r} is too small to convert; drop it") from error
+
+
+def _why_refused(encoding: str) -> str:
+    if encoding.startswith("bayer_"):
+        return "has 16 bits a pixel, which cannot be made 8 without guessing the exposure; debayer it to rgb8 before"
+    if encoding.startswith(("16", "32", "64", "mono16", "rgb16", "bgr16", "rgba16", "bgra16")):
+        return "is depth or has more than 8 bits: it makes no faithful 8-bit picture; choose the colour image topic"
+    if encoding.startswith("8"):
+        return "does not say which channel is which colour; publish rgb8, bgr8, rgba8, bgra8 or mono8"
+    return f"is not supported; publish one of {', '.join(_LAYOUTS)}"
 
 
 def decode_labels(message: Any) -> NDArray[np.uint16]:
@@ -75,6 +116,8 @@ def decode_compressed(data: NDArray[np.uint8] | bytes, image_format: str = "") -
     """
     buffer = _bytes(data)
     _check_compressed(buffer, image_format)
+    if buffer[:8].tobytes() == _PNG_MAGIC and buffer.size > 24 and buffer[24] > 8:
+        raise DataError(f"PNG ({image_format!r}) of 16 bits a sample {_why_refused('16')}")
     bgr = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if bgr is None:
         raise DataError(f"compressed image ({image_format!r}, {buffer.size} bytes) is corrupt; check the camera")
@@ -91,21 +134,23 @@ def _bytes(data: Any) -> NDArray[np.uint8]:
         return np.array(data, np.uint8).reshape(-1)
 
 
-def _rows(message: Any, *, bytes_per_pixel: int) -> NDArray[np.uint8]:
-    """(H,step) bytes of a raw image after its sizes were checked."""
-    height, width, step = int(message.height), int(message.width), int(message.step)
+def _rows(message: Any, *, bytes_per_pixel: int, rows_per_row: float = 1.0) -> NDArray[np.uint8]:
+    """(H * rows_per_row, step) bytes of a raw image after its sizes were checked; without a step, rows are packed."""
+    height, width = int(message.height), int(message.width)
     _check_size(height, width)
+    step = int(getattr(message, "step", width * bytes_per_pixel))
     if step < width * bytes_per_pixel:
         raise DataError(
             f"image step {step} is less than width {width} x {bytes_per_pixel} bytes; fix the driver's message"
         )
     data = _bytes(message.data)
-    if data.size != height * step:
+    lines = round(height * rows_per_row)
+    if data.size != lines * step:
         raise DataError(
-            f"image data has {data.size} bytes, expected height {height} x step {step} = {height * step};"
+            f"image data has {data.size} bytes, expected height {lines} x step {step} = {lines * step};"
             f" the driver's message is inconsistent"
         )
-    return data.reshape(height, step)
+    return data.reshape(lines, step)
 
 
 def _check_size(height: int, width: int) -> None:

@@ -6,16 +6,24 @@ Imports no ROS; pictures are ``images``. The converter and the live node read th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from egowm_core.embodiment import Embodiment
+from egowm_core.data.values import (
+    JOINT_STATE,
+    ODOMETRY,
+    POSE_STAMPED,
+    TWIST_TYPES,
+    JointsValue,
+    OdometryValue,
+    PoseValue,
+    TwistValue,
+)
 from egowm_core.errors import DataError
-from egowm_core.geometry import yaw_from_quaternion
-from egowm_core.schema import nearest
+from egowm_core.geometry import rpy_from_quaternion, yaw_from_quaternion
 
 
 def stamp_ns(message: Any) -> int:
@@ -35,6 +43,21 @@ def odometry_pose(message: Any) -> NDArray[np.float64]:
     return np.array([position.x, position.y, yaw], np.float64)
 
 
+def pose6(message: Any) -> NDArray[np.float64]:
+    """Odometry, PoseStamped or Pose to (6,) x, y, z m and roll, pitch, yaw rad, R = Rz(yaw) Ry(pitch) Rx(roll).
+
+    The angles are NaN when the orientation is no unit quaternion (all zeros: never filled in).
+    """
+    pose = message
+    while hasattr(pose, "pose"):
+        pose = pose.pose
+    p, q = pose.position, pose.orientation
+    norm = math.sqrt(q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w)
+    if not 0.9 < norm < 1.1:
+        return np.array([p.x, p.y, p.z, math.nan, math.nan, math.nan], np.float64)
+    return np.array([p.x, p.y, p.z, *rpy_from_quaternion(q.x / norm, q.y / norm, q.z / norm, q.w / norm)], np.float64)
+
+
 def twist_velocity(message: Any) -> NDArray[np.float64]:
     """Twist, TwistStamped or Odometry to (3,) m/s, m/s, rad/s in the body frame."""
     twist = message
@@ -43,21 +66,36 @@ def twist_velocity(message: Any) -> NDArray[np.float64]:
     return np.array([twist.linear.x, twist.linear.y, twist.angular.z], np.float64)
 
 
-def joint_positions(message: Any) -> dict[str, float]:
-    """sensor_msgs/JointState to positions by name, rad or m. Raises DataError when names and positions disagree."""
-    names, positions = list(message.name), list(message.position)
+def odometry_value(message: Any) -> OdometryValue:
+    """nav_msgs/Odometry with all that is read of it; a message without a twist has a NaN one."""
+    twist = twist_velocity(message) if hasattr(message, "twist") else np.full(3, np.nan)
+    return OdometryValue(odometry_pose(message), twist, pose6(message))
+
+
+def joints_value(message: Any) -> JointsValue:
+    """sensor_msgs/JointState to positions by name, rad or m; what is wrong with it is said in the value, not raised."""
+    names, positions = [str(name) for name in message.name], [float(position) for position in message.position]
     if len(names) != len(positions):
-        raise DataError(f"joint state has {len(names)} names but {len(positions)} positions; fix the driver's message")
-    return {str(name): float(position) for name, position in zip(names, positions, strict=True)}
+        return JointsValue({}, fault=f"{len(names)} names but {len(positions)} positions")
+    found = dict(zip(names, positions, strict=True))
+    if len(found) == len(names):
+        return JointsValue(found)
+    # The last of several wins in a dict, so a name is in doubt where an earlier position differs from it.
+    doubted = {name for name, position in zip(names, positions, strict=True) if found[name] != position}
+    return JointsValue({name: found[name] for name in found if name not in doubted}, repeated=tuple(sorted(doubted)))
 
 
-def joint_vector(positions: Mapping[str, float], embodiment: Embodiment) -> NDArray[np.float64]:
-    """Joint positions in the order of the embodiment's channels (D,). Raises DataError naming a missing joint."""
-    joints = [channel.source or channel.name for channel in embodiment.channels]
-    for joint in joints:
-        if joint not in positions:
-            raise DataError(
-                f"joint {joint!r} of embodiment {embodiment.name!r} is not in the joint states"
-                f"{nearest(joint, positions)}; they have {', '.join(positions)}"
-            )
-    return np.array([positions[joint] for joint in joints], np.float64)
+MotionValue = OdometryValue | TwistValue | PoseValue | JointsValue
+MOTION_READERS: dict[str, Callable[[Any], MotionValue]] = {
+    ODOMETRY: odometry_value,
+    POSE_STAMPED: lambda message: PoseValue(pose6(message)),
+    JOINT_STATE: joints_value,
+    **dict.fromkeys(TWIST_TYPES, lambda message: TwistValue(twist_velocity(message))),
+}
+
+
+def motion_value(message: Any, message_type: str) -> MotionValue:
+    """A motion message as a value, the same from rclpy and from a recording. Raises DataError on other types."""
+    if message_type not in MOTION_READERS:
+        raise DataError(f"{message_type} measures no motion; readable are {', '.join(MOTION_READERS)}")
+    return MOTION_READERS[message_type](message)

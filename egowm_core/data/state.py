@@ -1,13 +1,31 @@
-"""The robot's initial state (Z_s's input): scaled for a model, and carried on by actions from chunk to chunk."""
+"""The robot's state: its names, and as a model's initial state (Z_s's input) scaled and carried on by actions."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from egowm_core.data.measured import FIELDS, POSE_FIELDS, motion_sources
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import EmbodimentError
 from egowm_core.types import FloatArray
+
+_RIGID = {"se2": ("x", "y", "yaw"), "se3": POSE_FIELDS}
+
+
+def state_names(embodiment: Embodiment) -> tuple[str, ...]:
+    """Names of what a tick's ``state`` holds, in order.
+
+    The embodiment's states; where it lists none, the pose for se2 and se3, else what its channels are measured by: the
+    pose's field (x of a channel dx), or the channel's own name.
+    """
+    if embodiment.states:
+        return tuple(state.name for state in embodiment.states)
+    if embodiment.integrate in _RIGID:
+        return _RIGID[embodiment.integrate]
+    fields = {name for source in motion_sources(embodiment) for name in FIELDS.get(source.type, ())}
+    names = tuple(c.source if c.source in POSE_FIELDS and c.source in fields else c.name for c in embodiment.channels)
+    return names if len(set(names)) == len(names) else embodiment.channel_names
 
 
 def normalize_state(state: ArrayLike, embodiment: Embodiment) -> FloatArray:

@@ -13,48 +13,25 @@ import bisect
 import math
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from egowm_core.data.jitter import LogHistogram, SourceStats
+from egowm_core.data.measured import measured
+from egowm_core.data.poses import Pose, PoseSpace
+from egowm_core.data.ticks import Drop, Tick
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import ConfigError, DataError
-from egowm_core.geometry import se2_compose, se2_delta, wrap_angle
+from egowm_core.geometry import se2_compose
 from egowm_core.types import FloatArray, ImageArray
 
-Pose = NDArray[np.float64]
+__all__ = ["Drop", "FrameSource", "Tick", "TickSynchronizer"]
+
 FrameSource = ImageArray | Callable[[], ImageArray]
-
-
-class Drop(str, Enum):
-    """Why something was not used. ``BREAKS`` are the reasons that end a segment without losing a message."""
-
-    IMAGE_BACKWARDS = "image stamp backwards"
-    IMAGE_DUPLICATE = "image duplicate stamp"
-    IMAGE_UNSTAMPED = "image unstamped"
-    IMAGE_UNDECODABLE = "image undecodable"
-    POSE_BACKWARDS = "odom stamp backwards"
-    POSE_DUPLICATE = "odom duplicate stamp"
-    POSE_NOT_FINITE = "odom not finite"
-    ODOM_GAP = "odom gap"
-    NO_ODOM = "no odom"
-    IMAGE_GAP = "image gap (break)"
-    OUTSIDE_LIMITS = "outside limits (break)"
-    CLOCK_RESET = "clock reset (break)"
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A frame on the model's rate. ``action_from_previous`` (D,) float32 moves the previous tick's frame to this one.
-
-    It is None on the first tick of a segment: nothing before it may be used together with what follows.
-    """
-
-    stamp_ns: int
-    frame: ImageArray
-    action_from_previous: FloatArray | None
+_FINITE = 1e30  # beyond it float32 and squares overflow: no measurement of a robot
+_FASTEST = 1e6  # m/s, rad/s: integrated, more would swallow the digits of all later motion
+_SIZE_UNIT = 1e9  # sizes of actions are counted in billionths
 
 
 class TickSynchronizer:
@@ -68,11 +45,12 @@ class TickSynchronizer:
     ``image_lag_s`` is how late the camera is against odometry: a picture stamped t was taken at t - image_lag_s, and is
     paired with the pose at that time. Its tick keeps the stamp t.
 
-    ``integrate`` says what a pose is: ``se2`` (x, y, yaw) in m, m, rad, whose action is the body-frame delta;
-    ``sum`` (D,) values whose action is the difference.
+    ``integrate`` says what a pose is: ``se2`` (x, y, yaw) in m, m, rad, whose action is the body-frame delta; ``se3``
+    (x, y, z, roll, pitch, yaw); ``sum`` (D,) values whose action is the difference. ``space`` says more, see there.
 
     ``drops`` counts by reason. A stamp more than ``reset_s`` backwards means that the clock was reset (a bag looped, a
-    simulator restarted): everything buffered is forgotten and a new segment starts.
+    simulator restarted): everything buffered is forgotten and a new segment starts. ``image_stats`` are the images'
+    intervals and gaps (those beyond ``max_gap_s``).
     """
 
     def __init__(
@@ -80,6 +58,7 @@ class TickSynchronizer:
         rate_hz: float,
         *,
         integrate: str = "se2",
+        space: PoseSpace | None = None,
         tolerance: float = 0.1,
         max_gap_s: float | None = None,
         max_odom_gap_s: float | None = None,
@@ -89,20 +68,23 @@ class TickSynchronizer:
         history_s: float = 10.0,
         max_pending: int = 32,
         max_poses: int = 20_000,
+        on_action: Callable[[FloatArray], None] | None = None,
     ) -> None:
         if not (math.isfinite(rate_hz) and rate_hz > 0):
             raise ConfigError(f"rate_hz {rate_hz} must be a positive number")
         if not 0 <= tolerance < 1:
             raise ConfigError(f"tolerance {tolerance} must lie in [0, 1)")
-        if integrate not in ("se2", "sum"):
-            raise ConfigError(f"integrate {integrate!r} is not one of se2, sum")
         if not math.isfinite(image_lag_s):
             raise ConfigError(f"image_lag_s {image_lag_s} must be a finite number of seconds")
+        for name, gap_s in (("max_gap_s", max_gap_s), ("max_odom_gap_s", max_odom_gap_s)):
+            if gap_s is not None and not 0 < gap_s < math.inf:
+                raise ConfigError(f"{name} {gap_s} must be a positive number of seconds")
         period_s = 1.0 / rate_hz
-        self._integrate = integrate
+        self._space = PoseSpace(integrate) if space is None else space
         self._min_step_ns = round((1.0 - tolerance) * period_s * 1e9)
         self._max_gap_ns = round((2.0 * period_s if max_gap_s is None else max_gap_s) * (1 + 1e-6) * 1e9)
         self._max_odom_gap_ns = round((2.0 * period_s if max_odom_gap_s is None else max_odom_gap_s) * (1 + 1e-6) * 1e9)
+        self.max_odom_gap_s = 2.0 * period_s if max_odom_gap_s is None else max_odom_gap_s
         self._lag_ns = round(image_lag_s * 1e9)
         self._limits = None if limits is None else np.asarray(limits, np.float64)
         self._reset_ns = round(reset_s * 1e9)
@@ -112,15 +94,42 @@ class TickSynchronizer:
         self.drops: Counter[Drop] = Counter()
         self.images_in = 0
         self.poses_in = 0
+        self._on_action = on_action
         self.largest_action: FloatArray | None = None  # (D,) of magnitudes, within limits or not
+        self.largest_state: FloatArray | None = None  # (S,) of magnitudes
+        self._sizes: list[LogHistogram] = []  # of the actions, by channel
+        self.image_stats = SourceStats(self._max_gap_ns, reset_ns=self._reset_ns)
         self.reset()
 
     @classmethod
-    def for_embodiment(cls, embodiment: Embodiment, *, image_lag_s: float = 0.0) -> TickSynchronizer:
-        """The synchronizer of an embodiment: its rate, its way of integrating, its limits."""
+    def for_embodiment(
+        cls,
+        embodiment: Embodiment,
+        *,
+        image_lag_s: float = 0.0,
+        max_gap_s: float | None = None,
+        max_odom_gap_s: float | None = None,
+        on_action: Callable[[FloatArray], None] | None = None,
+    ) -> TickSynchronizer:
+        """The synchronizer of an embodiment: its rate, its limits, its way of integrating.
+
+        Raises ConfigError where the embodiment's actions cannot be measured, see ``measured``.
+        """
         return cls(
-            embodiment.rate_hz, integrate=embodiment.integrate, limits=embodiment.limits, image_lag_s=image_lag_s
+            embodiment.rate_hz,
+            space=measured(embodiment).space,
+            limits=embodiment.limits,
+            image_lag_s=image_lag_s,
+            max_gap_s=max_gap_s,
+            max_odom_gap_s=max_odom_gap_s,
+            on_action=on_action,
         )
+
+    def typical_action(self, fraction: float = 0.9) -> FloatArray | None:
+        """(D,) quantile of the magnitudes of each action channel, within 3 %; None while no action was measured."""
+        if not self._sizes:
+            return None
+        return np.array([sizes.quantile(fraction) / _SIZE_UNIT for sizes in self._sizes], np.float32)
 
     def reset(self) -> None:
         """Forget all that is buffered; the next tick starts a new segment. Counts stay."""
@@ -129,9 +138,10 @@ class TickSynchronizer:
         self._pending: deque[tuple[int, ImageArray, bool]] = deque()  # stamp, frame, starts a segment
         self._pose_stamps: list[int] = []
         self._poses: list[Pose] = []
-        self._previous_pose: Pose | None = None  # at the last tick of this segment
+        self._previous: tuple[int, Pose] | None = None  # time and pose of the last tick of this segment
+        self._gap_ends: deque[int] = deque(maxlen=64)  # of the poses' gaps, for what is integrated over them
         self._twist_pose: Pose = np.zeros(3)
-        self._twist: Pose = np.zeros(3)
+        self._twist: Pose | None = None
         self._break_next = True
         self._candidate_break = True
 
@@ -142,6 +152,7 @@ class TickSynchronizer:
         DataError it raises is counted and the next image takes its place.
         """
         self.images_in += 1
+        self.image_stats.add(stamp_ns)
         last = self._last_image_ns
         if last is not None and stamp_ns <= last:
             if stamp_ns == last:
@@ -176,10 +187,13 @@ class TickSynchronizer:
         return ticks
 
     def add_pose(self, stamp_ns: int, pose: ArrayLike) -> list[Tick]:
-        """Offer a measured pose: (3,) x m, y m, yaw rad for se2, else (D,). Returns the ticks that it completes."""
+        """Offer a measured pose: (3,) x m, y m, yaw rad for se2, else as in ``space``. Returns the ticks it completes.
+
+        Raises DataError when its width changes.
+        """
         self.poses_in += 1
         value = np.array(pose, np.float64)
-        if not np.isfinite(value).all():
+        if not (np.abs(value) < _FINITE).all():
             self.drops[Drop.POSE_NOT_FINITE] += 1
             return []
         if self._pose_stamps and stamp_ns <= self._pose_stamps[-1]:
@@ -191,20 +205,27 @@ class TickSynchronizer:
                 self.drops[Drop.POSE_BACKWARDS] += 1
                 return []
             self._clock_reset(stamp_ns)
+        if self._poses and value.shape != self._poses[-1].shape:
+            raise DataError(f"a pose has shape {value.shape}, the one before {self._poses[-1].shape}; feed one source")
+        if self._pose_stamps and stamp_ns - self._pose_stamps[-1] > self._max_odom_gap_ns:
+            self._gap_ends.append(stamp_ns)
         self._pose_stamps.append(stamp_ns)
         self._poses.append(value)
         ticks = self._emit()
         self._prune(stamp_ns)
         return ticks
 
-    def add_twist(self, stamp_ns: int, twist: ArrayLike) -> list[Tick]:
-        """Offer a body velocity (3,) m/s, m/s, rad/s that holds until the next one; integrated into a pose (se2)."""
+    def add_twist(self, stamp_ns: int, twist: ArrayLike, extra: ArrayLike = ()) -> list[Tick]:
+        """Offer a body velocity (3,) m/s, m/s, rad/s that holds until the next one; integrated into a pose (se2).
+
+        ``extra`` are further columns of the pose.
+        """
         value = np.array(twist, np.float64)
-        if not np.isfinite(value).all():
+        if not (np.abs(value) < _FASTEST).all():
             self.poses_in += 1
             self.drops[Drop.POSE_NOT_FINITE] += 1
             return []
-        if self._pose_stamps and stamp_ns > self._pose_stamps[-1]:
+        if self._twist is not None and self._pose_stamps and stamp_ns > self._pose_stamps[-1]:
             elapsed_s = (stamp_ns - self._pose_stamps[-1]) * 1e-9
             vx, vy, turn_rate = self._twist
             turn = turn_rate * elapsed_s / 2.0  # midpoint rule: move along the mean heading
@@ -212,7 +233,7 @@ class TickSynchronizer:
             step = np.array([cos * vx - sin * vy, sin * vx + cos * vy, turn_rate]) * elapsed_s
             self._twist_pose = np.asarray(se2_compose(self._twist_pose, step), np.float64)
         self._twist = value
-        return self.add_pose(stamp_ns, self._twist_pose)
+        return self.add_pose(stamp_ns, np.concatenate([self._twist_pose, np.asarray(extra, np.float64)]))
 
     def start_segment(self) -> None:
         """Make the next tick the first of a new segment (the caller knows of a break, such as a paused robot)."""
@@ -258,31 +279,48 @@ class TickSynchronizer:
             else:
                 pose = self._interpolate(after, taken_ns)
             self._pending.popleft()
-            ticks.append(Tick(stamp_ns, frame, self._action(pose, starts=starts)))
+            action = self._action(taken_ns, pose, starts=starts)
+            state = self._space.state(pose)
+            size = np.abs(state)
+            self.largest_state = size if self.largest_state is None else np.maximum(self.largest_state, size)
+            ticks.append(Tick(stamp_ns, frame, action, state))
         return ticks
 
     def _interpolate(self, after: int, stamp_ns: int) -> Pose:
         first, second = self._pose_stamps[after - 1], self._pose_stamps[after]
         fraction = (stamp_ns - first) / (second - first)
-        change = self._poses[after] - self._poses[after - 1]
-        if self._integrate == "se2":
-            change[2] = wrap_angle(change[2])
-        return self._poses[after - 1] + fraction * change
+        return self._space.interpolate(self._poses[after - 1], self._poses[after], fraction)
 
-    def _action(self, pose: Pose, *, starts: bool) -> FloatArray | None:
-        previous, self._previous_pose = self._previous_pose, pose
+    def _action(self, taken_ns: int, pose: Pose, *, starts: bool) -> FloatArray | None:
+        previous, self._previous = self._previous, (taken_ns, pose)
         starts, self._break_next = starts or self._break_next, False
         if starts or previous is None:
             return None
-        action = se2_delta(previous, pose) if self._integrate == "se2" else pose - previous
+        if self._unmeasured(previous[0], taken_ns):
+            self.drops[Drop.MOTION_GAP] += 1
+            return None
+        action = self._space.action(previous[1], pose, (taken_ns - previous[0]) * 1e-9)
         size = np.abs(action).astype(np.float32)
         self.largest_action = size if self.largest_action is None else np.maximum(self.largest_action, size)
+        if self._on_action is not None:
+            self._on_action(action.astype(np.float32))
+        self._sizes = self._sizes or [LogHistogram() for _ in size]
+        for sizes, value in zip(self._sizes, size, strict=True):
+            sizes.add(round(float(value) * _SIZE_UNIT))
         if self._limits is not None:
             slack = 1e-5 * (self._limits[:, 1] - self._limits[:, 0])
             if np.any(action < self._limits[:, 0] - slack) or np.any(action > self._limits[:, 1] + slack):
                 self.drops[Drop.OUTSIDE_LIMITS] += 1
                 return None
         return action.astype(np.float32)
+
+    def _unmeasured(self, start_ns: int, end_ns: int) -> bool:
+        """Whether something that is integrated over time was not measured somewhere between two ticks."""
+        if self._twist is None and not self._space.integrals:
+            return False
+        while self._gap_ends and self._gap_ends[0] <= start_ns:
+            self._gap_ends.popleft()
+        return bool(self._gap_ends) and self._gap_ends[0] <= end_ns
 
     def _drop_pending(self, reason: Drop) -> None:
         self._pending.popleft()

@@ -309,8 +309,90 @@ def test_the_caller_can_break_a_segment():
 
 @pytest.mark.parametrize(
     "options",
-    [{"rate_hz": 0}, {"rate_hz": float("nan")}, {"tolerance": 1}, {"integrate": "x"}, {"image_lag_s": np.inf}],
+    [
+        {"rate_hz": 0},
+        {"rate_hz": float("nan")},
+        {"tolerance": 1},
+        {"integrate": "x"},
+        {"image_lag_s": np.inf},
+        {"max_gap_s": 0},
+    ],
 )
 def test_nonsense_options_are_refused(options):
     with pytest.raises(ConfigError):
         TickSynchronizer(**{"rate_hz": 4.0, **options})
+
+
+def test_a_tick_carries_the_state_that_was_measured():
+    sync = TickSynchronizer(4.0)
+    for tick in run(sync, events(40.0, image_hz=13.0, odom_hz=31.0, pose=circle)):
+        np.testing.assert_allclose(tick.state, circle((tick.stamp_ns - BASE) / SECOND), atol=1e-3)
+        assert tick.state.dtype == np.float32
+    assert sync.largest_state[2] == pytest.approx(np.pi, abs=0.1)
+    late = run(TickSynchronizer(4.0, image_lag_s=0.5), events(4.0))
+    assert [float(tick.state[0]) for tick in late] == pytest.approx(
+        [0.4 * ((tick.stamp_ns - BASE) / SECOND - 0.5) for tick in late], abs=1e-6
+    )
+    assert Tick(0, frame(0), None).state.shape == (0,)
+
+
+def test_gap_limits_are_options_and_the_images_are_watched():
+    stream = [e for e in events(6.0) if e[0] == "pose" or not at(2) < e[1] < at(3)]
+    sync = TickSynchronizer(4.0, max_gap_s=1.1)
+    ticks = run(sync, stream)
+    assert [t.stamp_ns for t in ticks if t.action_from_previous is None] == [at(0)]
+    assert sync.image_stats.num_gaps == 0
+    sync = TickSynchronizer(4.0)
+    run(sync, stream)
+    assert sync.image_stats.gaps == [(at(2), at(3))]
+    assert sync.image_stats.summary()["median_ms"] == pytest.approx(50)
+    sync = TickSynchronizer(4.0, max_odom_gap_s=0.01)
+    assert run(sync, events(2.0, odom_hz=30.0)) != []  # images at the very stamp of a pose need no neighbour
+    assert sync.drops[Drop.ODOM_GAP] > 0
+
+
+def test_a_twist_that_pauses_between_two_ticks_breaks_the_segment():
+    sync = TickSynchronizer(4.0, max_odom_gap_s=0.1)
+    ticks = []
+    for i in range(201):
+        if not 98 <= i <= 106:
+            ticks += sync.add_twist(at(i / 50), [0.4, 0.0, 0.0])
+        if i % 12 == 0:
+            ticks += sync.add_image(at(i / 50), frame(i))
+    assert [t.stamp_ns for t in ticks if t.action_from_previous is None] == [at(0), at(108 / 50)]
+    assert sync.drops == {Drop.MOTION_GAP: 1}
+
+
+def test_typical_actions_leave_outliers_out():
+    sync = TickSynchronizer(4.0)
+    assert sync.typical_action() is None
+    run(sync, events(30.0, pose=lambda s: [0.4 * s + (100.0 if s > 20 else 0.0), 0.0, 0.0]))
+    np.testing.assert_allclose(sync.typical_action(), [0.1, 0.0, 0.0], rtol=0.03, atol=1e-6)
+    assert sync.largest_action[0] > 90
+
+
+def test_absurdly_large_poses_are_no_poses():
+    sync = TickSynchronizer(4.0)
+    stream = [(k, s, [1e300, 0, 0] if k == "pose" and i % 5 == 0 else v) for i, (k, s, v) in enumerate(events(3.0))]
+    ticks = run(sync, stream)
+    assert sync.drops.keys() == {Drop.POSE_NOT_FINITE}
+    np.testing.assert_allclose(actions(ticks), np.tile([0.1, 0, 0], (len(ticks) - 1, 1)), atol=1e-6)
+
+
+def test_one_absurd_twist_does_not_spoil_the_rest():
+    sync = TickSynchronizer(4.0)
+    ticks = []
+    for i in range(201):
+        ticks += sync.add_twist(at(i / 50), [1e29 if i == 20 else 0.4, 0.0, 0.0])
+        if i % 5 == 0:
+            ticks += sync.add_image(at(i / 50), frame(i))
+    assert sync.drops == {Drop.POSE_NOT_FINITE: 1}
+    steps = np.diff([t.stamp_ns for t in ticks]) / SECOND
+    np.testing.assert_allclose(actions(ticks)[:, 0], 0.4 * steps, atol=1e-6)
+
+
+def test_a_pose_of_another_width_is_refused():
+    sync = TickSynchronizer(4.0, integrate="sum")
+    sync.add_pose(at(0), [1.0, 2.0])
+    with pytest.raises(DataError, match="shape"):
+        sync.add_pose(at(1), [1.0, 2.0, 3.0])

@@ -147,7 +147,7 @@ def test_a_node_that_cannot_run_is_named_with_its_reason(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--bag", "nowhere.mcap"), "nowhere.mcap cannot be read"),
+        (("--bag", "nowhere.mcap"), "nowhere.mcap does not exist"),
         (("--seconds", "-1"), "must be positive"),
         (("--embodiment", "base_3dog", "--bag", "nowhere.mcap"), "nowhere.mcap"),
         (("--params-file", "nowhere.yaml"), "nowhere.yaml does not exist"),

@@ -218,9 +218,9 @@ def corrupt(when: float, stamp_ns: int) -> Any:
     return message
 
 
-def bayer(when: float, stamp_ns: int) -> Any:
+def depth(when: float, stamp_ns: int) -> Any:
     message = conversions.image_message(picture_at(when), stamp_ns, "optical")
-    message.encoding = "bayer_rggb8"
+    message.encoding = "16UC1"
     return message
 
 
@@ -234,7 +234,7 @@ def backwards(when: float, stamp_ns: int) -> Any:
 
 @pytest.mark.parametrize(
     ("picture", "words"),
-    [(corrupt, "cut short"), (bayer, "bayer_rggb8"), (wide, "240x426"), (backwards, "before the last one")],
+    [(corrupt, "cut short"), (depth, "16UC1"), (wide, "240x426"), (backwards, "before the last one")],
 )
 def test_bad_pictures_are_skipped_in_words_and_good_ones_go_on(rig, picture, words):
     rig.robot.picture = picture

@@ -73,9 +73,9 @@ def test_a_corrupt_jpeg_is_skipped_and_the_next_picture_takes_its_place():
 def test_a_wrong_encoding_is_skipped_with_the_remedy():
     context = live()
     feed(context, 0.0, 1.0)
-    bayer = plain_image(1.0, picture_at(1.0), encoding="bayer_rggb8")
-    text = one(context.add_image(bayer, arrived_s=0.0).skips, "image undecodable")
-    assert "bayer_rggb8" in text and "debayer" in text
+    depth = plain_image(1.0, picture_at(1.0), encoding="16UC1")
+    text = one(context.add_image(depth, arrived_s=0.0).skips, "image undecodable")
+    assert "16UC1" in text and "depth" in text
 
 
 def test_another_resolution_of_the_same_aspect_is_accepted_another_aspect_refused():

@@ -146,7 +146,7 @@ def test_raw_images_and_no_odometry(listener: Listener, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        (("bag:=/nowhere",), "cannot be read"),
+        (("bag:=/nowhere",), "does not exist"),
         ((), "parameter bag is empty"),
         (("bag:={bag}", "image_topic:=imag"), "no topic 'imag'; recorded are"),
         (("bag:={bag}", "rate:=0.0"), "out of range"),

@@ -124,3 +124,35 @@ def drive(
         messages.append((stamp + 1_000_000, f"{prefix}/odom", odometry(stamp, known_pose(i / odom_hz))))
         messages.append((stamp + 1_000_000, f"{prefix}/cmd_vel", twist((0.4, 0, 0.3))))
     return write_bag(path, sorted(messages, key=lambda m: m[0]), storage=storage)
+
+
+def panorama(seed: int, size: tuple[int, int] = (60, 960)) -> NDArray[np.uint8]:
+    """A textured strip all around the robot, 360 degrees wide."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(20, 235, (6, 48, 3), dtype=np.uint8)
+    fine = rng.integers(0, 255, (size[0] // 3, size[1] // 6, 3), dtype=np.uint8)
+    strip = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC) * 0.7
+    strip += cv2.resize(fine, size[::-1], interpolation=cv2.INTER_LINEAR) * 0.3
+    return np.clip(strip, 0, 255).astype(np.uint8)
+
+
+def moving_bag(
+    path: Path, *, length: int = 60, image_hz: float = 8.0, odom_hz: float = 40.0, seed: int = 0,
+    lag_s: float = 0.0, storage: str = "mcap",
+) -> Path:  # fmt: skip
+    """A robot turning to and fro before a panorama: ``length`` images that show what was ahead ``lag_s`` earlier."""
+    strip, messages = panorama(seed), list[tuple[int, str, object]]()
+    width = strip.shape[1] // 4  # 90 degrees
+
+    def yaw(seconds: float) -> float:
+        return 0.4 * float(np.sin(0.9 * seconds) + 0.4 * np.sin(2.1 * seconds + seed))
+
+    for i in range(length):
+        seconds, stamp = i / image_hz, START_NS + round(i * 1e9 / image_hz)
+        middle = strip.shape[1] / 2 - yaw(seconds - lag_s) / (2 * np.pi) * strip.shape[1]
+        columns = (np.arange(width) + round(middle - width / 2)) % strip.shape[1]
+        messages.append((stamp + 20_000_000, "/image/compressed", jpeg(stamp, strip[:, columns])))
+    for i in range(int(length / image_hz * odom_hz) + 2):
+        seconds, stamp = i / odom_hz, START_NS + round(i * 1e9 / odom_hz)
+        messages.append((stamp + 1_000_000, "/odom", odometry(stamp, (0.1 * seconds, 0.0, yaw(seconds)))))
+    return write_bag(path, sorted(messages, key=lambda m: m[0]), storage=storage)

@@ -61,7 +61,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     for number in range(2):
         drive(root / "bags" / f"drive_{number}")
-    arguments = [str(root / "bags"), str(root / "dataset"), "--embodiment", "base_3dof", "--image-lag-s", "0"]
+    arguments = [str(root / "bags"), str(root / "dataset"), "--embodiment", "base_3dof"]
     assert convert.main(arguments) == 0
     return root / "dataset"
 

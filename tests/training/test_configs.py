@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from training.fit_denoiser import learning_rates
+from training.initial import initial_denoiser, merged_denoiser_config
 
 from egowm_core import load_embodiment
-from egowm_core.adapt import adapt_backbone, with_camera_size
+from egowm_core.adapt import adapt_backbone
 from egowm_core.models.adapter_config import AdapterConfig
 from egowm_core.models.registry import build_denoiser, denoiser_config
 from egowm_core.saving import save_world_model
 from tests.fixtures.tiny_pipelines import save_tiny_pipeline
 from training.config import TrainConfig, load_train_config, read_yaml
-from training.fit_denoiser import learning_rates
-from training.initial import initial_denoiser, merged_denoiser_config
 from training.variants import load_comparison
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
@@ -52,7 +52,7 @@ def test_every_variant_of_a_comparison_resolves(name: str) -> None:
 def test_fine_tuning_starts_from_an_adapted_backbone_at_the_published_settings(name: str, tmp_path: Path) -> None:
     """With a tiny backbone in place of the released one; sizes and lengths come from the checkpoint."""
     backbone, size, horizon, rate = PAPER[name]
-    robot = with_camera_size(load_embodiment("base_3dof"), *size)
+    robot = load_embodiment("base_3dof").with_camera_size(*size)
     source = save_tiny_pipeline(tmp_path / "tiny", backbone)
     model = adapt_backbone(backbone, robot, source=source, text="zeros", horizon=horizon)
     save_world_model(model, tmp_path / "adapted", card="")

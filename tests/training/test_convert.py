@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,50 +11,53 @@ import pytest
 import yaml
 from rosbags.highlevel import AnyReader
 
-from egowm_core.data.episode import Episode, list_episodes
 from egowm_core.data.images import decode_image
 from egowm_core.data.messages import odometry_pose, stamp_ns
-from egowm_core.data.normalize import NormStats
 from egowm_core.data.preprocess import Preprocess
 from egowm_core.data.sync import TickSynchronizer
 from egowm_core.data.window import ContextBuffer
 from egowm_core.embodiment import load_embodiment
-from egowm_core.errors import ConfigError, DataError, EmbodimentError
+from egowm_core.errors import ConfigError, EmbodimentError
 from egowm_core.geometry import se2_delta
 from tests.training import bag_fixtures as bags
-from training.convert.cli import convert, main, name_recordings
-from training.convert.recording import ConvertOptions
-from training.inspect import inspect_path
-from training.inspect import main as inspect_main
+from tests.training.trees import tree
+from training.convert.cli import main
+from training.convert.options import ConvertOptions
+from training.convert.run import convert
+from training.curation.config import load_curation
+from training.dataset.reader import Dataset, Episode
+from training.dataset.video import VideoCodec
+from training.sources.find import find_sources
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "bags"
 BASE = load_embodiment("base_3dof")
-OPTIONS = ConvertOptions(embodiment=BASE)
+ALL = load_curation("none")  # the pictures of these bags jump from each to the next
+OPTIONS = ConvertOptions(embodiment=BASE, curation=ALL, codec=VideoCodec("lossless"))
 CIRCLE = [0.4 / 0.3 * np.sin(0.075), 0.4 / 0.3 * (1 - np.cos(0.075)), 0.075]  # a tick of known_pose
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="real recordings are not here")
 
 
-def contents(dataset: Path) -> dict[str, bytes]:
-    return {
-        str(p.relative_to(dataset)): p.read_bytes()
-        for p in sorted(dataset.rglob("*"))
-        if p.is_file() and p.name != ".lock"
-    }
+def options(**changes: object) -> ConvertOptions:
+    return replace(OPTIONS, **changes)
+
+
+def episodes_of(dataset: Path) -> list[Episode]:
+    return Dataset(dataset).episodes
 
 
 @pytest.mark.parametrize(("storage", "raw"), [("mcap", False), ("mcap", True), ("sqlite3", False)])
 def test_known_motion_gives_exact_actions_and_frames(tmp_path, storage, raw):
     bag = bags.drive(tmp_path / "run", storage=storage, raw=raw)
     result = convert([bag], tmp_path / "out", OPTIONS)
-    (episode,) = map(Episode, list_episodes(tmp_path / "out"))
+    (episode,) = episodes_of(tmp_path / "out")
     assert len(episode) == 24
     np.testing.assert_allclose(episode.actions, np.tile(CIRCLE, (23, 1)), atol=1e-6)
     assert np.diff(episode.stamps_ns).tolist() == [250_000_000] * 23
     assert episode.stamps_ns[0] == bags.START_NS
     if raw:
         expected = np.stack([Preprocess(96, 128)(bags.scene(i)) for i in range(0, 48, 2)])
-        np.testing.assert_array_equal(episode.frames, expected)
+        np.testing.assert_array_equal(episode.frames(), expected)
     row = result["rows"]["run"]
     assert (row["frames_in"], row["ticks"], row["kept"], row["dropped"], row["reasons"]) == (48, 24, 24, 0, {})
     assert (row["segments"], row["episodes"], row["tick_rate_hz"]) == (1, 1, 4.0)
@@ -63,27 +66,25 @@ def test_known_motion_gives_exact_actions_and_frames(tmp_path, storage, raw):
 def test_the_dataset_describes_itself(tmp_path):
     bags.drive(tmp_path / "in" / "a")
     bags.drive(tmp_path / "in" / "b", seconds=8)
-    convert([tmp_path / "in"], tmp_path / "out", OPTIONS)
-    facts = json.loads((tmp_path / "out" / "dataset.json").read_text())
-    assert (facts["embodiment"], facts["rate_hz"], facts["num_episodes"], facts["num_frames"]) == (
-        "base_3dof",
-        4.0,
-        2,
-        56,
-    )
-    assert [r["recording"] for r in facts["recordings"]] == ["a", "b"]
-    assert load_embodiment(tmp_path / "out" / "embodiment.yaml") == BASE
-    stats = NormStats.from_json((tmp_path / "out" / "norm_stats.json").read_text())
-    assert stats.count == 23 + 31
-    assert stats.channels["dyaw"].mean == pytest.approx(0.075, abs=1e-6)
-    assert str(tmp_path) not in (tmp_path / "out" / "dataset.json").read_text()
+    convert([tmp_path / "in"], tmp_path / "out", options(task="drive in a circle"))
+    dataset = Dataset(tmp_path / "out")
+    dataset.check()
+    assert (len(dataset.episodes), dataset.num_frames, dataset.rate_hz) == (2, 56, 4.0)
+    assert [entry["recording"] for entry in dataset.entries] == ["a", "b"]
+    assert [episode.task for episode in dataset.episodes] == ["drive in a circle"] * 2
+    assert dataset.embodiment == BASE
+    assert dataset.norm_stats.count == 23 + 31
+    assert dataset.norm_stats.channels["dyaw"].mean == pytest.approx(0.075, abs=1e-6)
+    texts = [f.read_text() for f in (tmp_path / "out").rglob("*") if f.suffix in (".json", ".yaml", ".html")]
+    assert len(texts) > 6
+    assert not any(str(tmp_path) in text for text in texts)
 
 
 def test_the_converter_and_the_live_path_give_equal_arrays(tmp_path):
     """Contract: one preprocess, one window. The second path is what a node does, one message at a time."""
     bag = bags.drive(tmp_path / "run", seconds=8, image_hz=9.0, odom_hz=33.0)
-    convert([bag], tmp_path / "out", ConvertOptions(embodiment=BASE, image_lag_s=0.1))
-    (episode,) = map(Episode, list_episodes(tmp_path / "out"))
+    convert([bag], tmp_path / "out", options(embodiment=BASE, lag=0.1))
+    (episode,) = episodes_of(tmp_path / "out")
     context, horizon = 2, 4
 
     sync = TickSynchronizer.for_embodiment(BASE, image_lag_s=0.1)
@@ -114,8 +115,8 @@ def test_the_converter_and_the_live_path_give_equal_arrays(tmp_path):
 def test_truth_travels_with_its_frames(tmp_path):
     bag = bags.drive(tmp_path / "run", truth=True)
     convert([bag], tmp_path / "out", OPTIONS)
-    (episode,) = map(Episode, list_episodes(tmp_path / "out"))
-    assert episode.info.has_truth
+    (episode,) = episodes_of(tmp_path / "out")
+    assert episode.segmentation is not None
     assert episode.structures == {"1": {"name": "left", "static": True}}
     assert episode.segmentation.shape == (24, 96, 128)
     shares = (episode.segmentation == 1).mean(axis=(1, 2))
@@ -133,6 +134,7 @@ def test_a_broken_truth_image_costs_the_truth_and_not_the_frames(tmp_path):
         messages.append((stamp, "/image/compressed", bags.jpeg(stamp, bags.scene(i))))
         messages.append((stamp, "/truth/segmentation/compressed", label))
         messages.append((stamp, "/odom", bags.odometry(stamp, bags.known_pose(i / 8))))
+    messages.append((bags.START_NS, "/truth/structures", bags.text({"1": {"name": "left", "static": True}})))
     bag = bags.write_bag(tmp_path / "run", messages)
     row = convert([bag], tmp_path / "out", OPTIONS)["rows"]["run"]
     assert (row["kept"], row["has_truth"], row["reasons"]) == (24, False, {"truth undecodable": 1})
@@ -146,16 +148,29 @@ def test_a_bad_bag_stops_nothing_and_is_named(tmp_path, capsys):
     storage.write_bytes(storage.read_bytes()[:-5000])
     broken = tmp_path / "in" / "d.mcap"
     broken.write_bytes(b"not a recording")
-    status = main([str(tmp_path / "in"), str(tmp_path / "out"), "--workers", "1", "--json", str(tmp_path / "f.json")])
+    status = main(
+        [
+            str(tmp_path / "in"),
+            str(tmp_path / "out"),
+            "--workers",
+            "1",
+            "--curate",
+            "none",
+            "--json",
+            str(tmp_path / "f.json"),
+        ]
+    )
     captured = capsys.readouterr()
     assert status == 1
     figures = json.loads((tmp_path / "f.json").read_text())
-    assert sorted(figures["rows"]) == ["a", "c"]
-    assert sorted(figures["failed"]) == ["b", "d"]
-    failures = [line for line in captured.err.splitlines() if line.startswith("FAILED")]
-    assert len(failures) == 2
-    assert all("mcap recover" in line for line in failures)
-    assert len(list_episodes(tmp_path / "out")) == 2
+    assert sorted(figures["rows"]) == ["a", "b", "c"]  # the readable part of b
+    assert sorted(figures["failed"]) == ["d"]
+    (failure,) = [line for line in captured.out.splitlines() if line.startswith("FAILED")]
+    warnings = [line for line in captured.out.splitlines() if line.startswith("warning: b:")]
+    assert warnings and all("bag b is damaged" in line for line in warnings)
+    assert all("mcap recover" in line for line in (failure, *warnings))
+    assert [bool(figures["rows"][name]["damage"]) for name in "abc"] == [False, True, False]
+    assert len(episodes_of(tmp_path / "out")) == 3
     assert not (tmp_path / "out" / ".staging").exists()
     for word in ("recording", "frames in", "ticks", "kept", "drops"):
         assert word in captured.out
@@ -172,7 +187,7 @@ def test_a_bag_that_breaks_half_way_leaves_no_episode(tmp_path):
     result = convert([good, bad], tmp_path / "out", OPTIONS)
     assert set(result["failed"]) | set(result["rows"]) == {"good", "bad"}
     assert "good" in result["rows"]
-    recordings = {Episode(p).info.recording for p in list_episodes(tmp_path / "out")}
+    recordings = {episode.recording for episode in episodes_of(tmp_path / "out")}
     assert recordings == set(result["rows"])
 
 
@@ -182,16 +197,24 @@ def test_running_again_resumes_and_equals_one_run(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     convert([tmp_path / "in"], whole, OPTIONS)
     convert([tmp_path / "in" / "a", tmp_path / "in" / "b"], parts, OPTIONS)
-    (parts / "episode_000002.partial").mkdir()  # what an interrupted run leaves
-    shutil.copytree(parts / "episode_000000", parts / "episode_000002")
-    before = (parts / "episode_000000" / "frames.npy").stat().st_mtime_ns
+    video = next(parts.glob("videos/*/chunk-000/file-000.mp4"))
+    before = video.stat().st_mtime_ns
     result = convert([tmp_path / "in"], parts, OPTIONS)
     assert result["skipped"] == ["a", "b"]
     assert sorted(result["rows"]) == list("abcd")
-    assert (parts / "episode_000000" / "frames.npy").stat().st_mtime_ns == before
-    assert contents(whole) == contents(parts)
+    assert video.stat().st_mtime_ns == before
+    assert tree(whole) == tree(parts)
     assert convert([tmp_path / "in"], parts, OPTIONS)["skipped"] == list("abcd")
-    assert contents(whole) == contents(parts)
+    assert tree(whole) == tree(parts)
+
+
+def test_another_recording_of_the_same_name_is_not_taken_for_the_first(tmp_path):
+    bags.drive(tmp_path / "monday" / "run")
+    bags.drive(tmp_path / "tuesday" / "run", seconds=8)
+    convert([tmp_path / "monday"], tmp_path / "out", OPTIONS)
+    result = convert([tmp_path / "tuesday"], tmp_path / "out", OPTIONS)
+    assert "another recording" in result["failed"]["run"]
+    assert result["totals"]["frames"] == 24
 
 
 def test_workers_change_nothing(tmp_path):
@@ -199,22 +222,18 @@ def test_workers_change_nothing(tmp_path):
         bags.drive(tmp_path / "in" / name, seconds=4)
     convert([tmp_path / "in"], tmp_path / "one", OPTIONS)
     convert([tmp_path / "in"], tmp_path / "two", OPTIONS, workers=2)
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
 def test_a_dataset_made_otherwise_is_refused(tmp_path, capsys):
     bag = bags.drive(tmp_path / "run")
     convert([bag], tmp_path / "out", OPTIONS)
     with pytest.raises(EmbodimentError, match=r"rate: expected 4 Hz, got 2 Hz|rate: expected 2 Hz, got 4 Hz"):
-        convert([bag], tmp_path / "out", ConvertOptions(embodiment=BASE.with_rate(2.0)))
+        convert([bag], tmp_path / "out", options(embodiment=BASE.with_rate(2.0)))
     with pytest.raises(ConfigError, match="min_length 9, now it is 5"):
-        convert([bag], tmp_path / "out", ConvertOptions(embodiment=BASE, min_length=5))
-    assert main([str(bag), str(tmp_path / "out"), "--rate-hz", "2"]) == 2
+        convert([bag], tmp_path / "out", options(embodiment=BASE, min_length=5))
+    assert main([str(bag), str(tmp_path / "out"), "--rate-hz", "2", "--curate", "none"]) == 2
     assert "rate" in capsys.readouterr().err
-    (tmp_path / "foreign" / "episode_000000").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"no dataset\.json"):
-        convert([bag], tmp_path / "foreign", OPTIONS)
-    assert (tmp_path / "foreign" / "episode_000000").exists()
 
 
 def test_segments_are_cut_and_short_ones_dropped(tmp_path):
@@ -228,17 +247,17 @@ def test_segments_are_cut_and_short_ones_dropped(tmp_path):
         messages.append((stamp, "/odom", bags.odometry(stamp, bags.known_pose(i / 20))))
     bag = bags.write_bag(tmp_path / "run", sorted(messages, key=lambda m: m[0]))
     row = convert([bag], tmp_path / "out", OPTIONS)["rows"]["run"]
-    assert [len(Episode(p)) for p in list_episodes(tmp_path / "out")] == [20, 30]
+    assert [len(episode) for episode in episodes_of(tmp_path / "out")] == [20, 30]
     assert (row["segments"], row["episodes"], row["ticks"], row["kept"], row["dropped"]) == (3, 2, 56, 50, 6)
     assert row["reasons"] == {"image gap (break)": 2, "segment too short": 6}
 
 
 def test_long_segments_are_split_with_nothing_lost(tmp_path):
     bag = bags.drive(tmp_path / "run", seconds=8, truth=True)
-    result = convert([bag], tmp_path / "out", ConvertOptions(embodiment=BASE, min_length=2, max_length=10))
-    episodes = [Episode(p) for p in list_episodes(tmp_path / "out")]
+    result = convert([bag], tmp_path / "out", options(embodiment=BASE, min_length=2, max_length=10))
+    episodes = episodes_of(tmp_path / "out")
     assert [len(e) for e in episodes] == [10, 10, 10, 2]
-    assert all(e.info.has_truth for e in episodes)
+    assert all(e.segmentation is not None for e in episodes)
     stamps = np.concatenate([e.stamps_ns for e in episodes])
     assert np.diff(stamps).tolist() == [250_000_000] * 31
     assert result["rows"]["run"]["segments"] == 1
@@ -247,7 +266,7 @@ def test_long_segments_are_split_with_nothing_lost(tmp_path):
 def test_topics_are_found_whatever_the_namespace(tmp_path):
     bag = bags.drive(tmp_path / "run", prefix="/robot_3/front")
     row = convert([bag], tmp_path / "out", OPTIONS)["rows"]["run"]
-    assert (row["image_topic"], row["odom_topic"]) == ("/robot_3/front/image/compressed", "/robot_3/front/odom")
+    assert (row["image_topic"], row["motion_topic"]) == ("/robot_3/front/image/compressed", "/robot_3/front/odom")
 
 
 def two_cameras(path: Path) -> Path:
@@ -266,9 +285,9 @@ def test_several_cameras_must_be_chosen_from(tmp_path):
     assert "/left/camera" in message
     assert "/right/camera" in message
     assert "--image-topic" in message
-    chosen = ConvertOptions(embodiment=BASE, image_topic="left/camera")
+    chosen = options(embodiment=BASE, image_topic="left/camera")
     assert convert([bag], tmp_path / "out", chosen)["rows"]["run"]["image_topic"] == "/left/camera"
-    wrong = ConvertOptions(embodiment=BASE, image_topic="/left/camra")
+    wrong = options(embodiment=BASE, image_topic="/left/camra")
     assert "did you mean '/left/camera'" in convert([bag], tmp_path / "out2", wrong)["failed"]["run"]
 
 
@@ -280,9 +299,9 @@ def test_commands_alone_are_integrated_only_when_named(tmp_path):
         messages.append((stamp, "/cmd_vel", bags.twist((0.4, 0, 0.3))))
     bag = bags.write_bag(tmp_path / "run", messages)
     message = convert([bag], tmp_path / "out", OPTIONS)["failed"]["run"]
-    assert "--odom-topic /cmd_vel" in message
-    convert([bag], tmp_path / "out", ConvertOptions(embodiment=BASE, odom_topic="cmd_vel"))
-    (episode,) = map(Episode, list_episodes(tmp_path / "out"))
+    assert "--motion-topic /cmd_vel" in message
+    convert([bag], tmp_path / "out", options(embodiment=BASE, motion_topic="cmd_vel"))
+    (episode,) = episodes_of(tmp_path / "out")
     np.testing.assert_allclose(episode.actions, np.tile(CIRCLE, (len(episode) - 1, 1)), atol=1e-4)
 
 
@@ -302,15 +321,17 @@ def turning_bag(path: Path, *, late_frames: int) -> Path:
 
 
 @pytest.mark.parametrize("late_frames", [0, 2])
-def test_a_late_camera_is_found_and_corrected(tmp_path, late_frames):
+def test_a_late_camera_is_found_told_and_on_request_corrected(tmp_path, late_frames):
     bag = turning_bag(tmp_path / "run", late_frames=late_frames)
     row = convert([bag], tmp_path / "out", OPTIONS)["rows"]["run"]
-    assert row["lag_frames"] == late_frames
-    assert row["lag_confidence"] > 0.8
-    assert row["image_lag_s"] == pytest.approx(0.25 * late_frames)
-    fixed = ConvertOptions(embodiment=BASE, image_lag_s=0.0)
-    row = convert([bag], tmp_path / "fixed", fixed)["rows"]["run"]
-    assert (row["lag_frames"], row["image_lag_s"]) == (late_frames, 0.0)
+    lag = row["lag"]
+    assert (lag["frames"], lag["corrected_s"]) == (late_frames, 0.0)
+    assert lag["confidence"] > 0.7
+    assert any("LAG NOT CORRECTED" in warning for warning in row["warnings"]) == bool(late_frames)
+
+    lag = convert([bag], tmp_path / "fixed", options(lag="correct"))["rows"]["run"]["lag"]
+    assert lag["corrected_s"] == pytest.approx(0.25 * late_frames)
+    assert lag["correlation_after"] >= lag["correlation_before"] + (0.2 if late_frames else 0)
 
 
 def test_the_actions_of_a_late_camera_are_those_of_its_pictures(tmp_path):
@@ -320,8 +341,8 @@ def test_the_actions_of_a_late_camera_are_those_of_its_pictures(tmp_path):
     datasets = []
     for late in (0, 2):
         bag = turning_bag(tmp_path / f"late{late}", late_frames=late)
-        convert([bag], tmp_path / f"out{late}", ConvertOptions(embodiment=robot))
-        (episode,) = map(Episode, list_episodes(tmp_path / f"out{late}"))
+        convert([bag], tmp_path / f"out{late}", options(embodiment=robot, lag="correct"))
+        (episode,) = episodes_of(tmp_path / f"out{late}")
         datasets.append(episode)
     np.testing.assert_allclose(datasets[1].actions, datasets[0].actions[: len(datasets[1].actions)], atol=1e-6)
 
@@ -350,12 +371,12 @@ def test_joints_are_converted_as_differences(tmp_path):
         channels=[{"name": "ELBOW", "source": "elbow", **channel}, {"name": "wrist", **channel}],
     )
     (tmp_path / "arm.yaml").write_text(yaml.safe_dump(arm))
-    assert main([str(bag), str(tmp_path / "out"), "--embodiment", str(tmp_path / "arm.yaml")]) == 0
-    (episode,) = map(Episode, list_episodes(tmp_path / "out"))
+    assert main([str(bag), str(tmp_path / "out"), "--embodiment", str(tmp_path / "arm.yaml"), "--curate", "none"]) == 0
+    (episode,) = episodes_of(tmp_path / "out")
     np.testing.assert_allclose(episode.actions, np.tile([-0.05, 0.1], (len(episode) - 1, 1)), atol=1e-6)
     arm["channels"][0]["source"] = "elbo"
     robot = type(BASE).from_dict(arm)
-    message = convert([bag], tmp_path / "out2", ConvertOptions(embodiment=robot))["failed"]["run"]
+    message = convert([bag], tmp_path / "out2", options(embodiment=robot))["failed"]["run"]
     assert "joint 'elbo'" in message
     assert "did you mean 'elbow'" in message
 
@@ -363,7 +384,7 @@ def test_joints_are_converted_as_differences(tmp_path):
 def test_unusable_recordings_say_why(tmp_path):
     still = bags.drive(tmp_path / "short", seconds=1)
     message = convert([still], tmp_path / "out", OPTIONS)["failed"]["short"]
-    assert "no segment of 9 ticks" in message
+    assert "no episode of 9 frames" in message
     assert "8 images gave 4 ticks" in message
     slow = bags.drive(tmp_path / "slow", seconds=20, image_hz=1.0)
     assert "image gap" in convert([slow], tmp_path / "out", OPTIONS)["failed"]["slow"]
@@ -377,14 +398,14 @@ def test_unusable_recordings_say_why(tmp_path):
         ],
     )
     message = convert([fast], tmp_path / "out", OPTIONS)["failed"]["fast"]
-    assert "dx up to 1 m a tick (limit 0.2)" in message
+    assert "dx up to 1 m (limit 0.2)" in message
 
 
 def test_another_rate_is_stretched(tmp_path):
     bag = bags.drive(tmp_path / "run", seconds=12)
-    assert main([str(bag), str(tmp_path / "out"), "--rate-hz", "2"]) == 0
-    (episode,) = map(Episode, list_episodes(tmp_path / "out"))
-    assert episode.info.rate_hz == 2.0
+    assert main([str(bag), str(tmp_path / "out"), "--rate-hz", "2", "--curate", "none"]) == 0
+    (episode,) = episodes_of(tmp_path / "out")
+    assert Dataset(tmp_path / "out").rate_hz == 2.0
     np.testing.assert_allclose(episode.actions[:, 2], 0.15, atol=1e-6)
     assert load_embodiment(tmp_path / "out" / "embodiment.yaml").scales[0] == pytest.approx(0.3)
 
@@ -393,7 +414,7 @@ def test_equal_names_are_told_apart(tmp_path):
     for parent in ("monday", "tuesday"):
         bags.drive(tmp_path / parent / "run")
     bags.drive(tmp_path / "other")
-    assert list(name_recordings([tmp_path])) == ["monday__run", "other", "tuesday__run"]
+    assert [source.name for source in find_sources([tmp_path])] == ["monday__run", "other", "tuesday__run"]
 
 
 def test_bare_files_and_folders_without_metadata_are_recordings(tmp_path):
@@ -401,7 +422,7 @@ def test_bare_files_and_folders_without_metadata_are_recordings(tmp_path):
     (bag / "metadata.yaml").unlink()
     (storage,) = bag.glob("*.mcap")
     for path in (storage, tmp_path / "in"):
-        assert list(name_recordings([path])) == [storage.stem]
+        assert [source.name for source in find_sources([path])] == [storage.stem]
     assert convert([storage], tmp_path / "out", OPTIONS)["totals"]["frames"] == 24
 
 
@@ -410,7 +431,7 @@ def test_the_command_line_refuses_nonsense(tmp_path, capsys):
     for arguments, message in [
         ([str(tmp_path / "absent"), str(tmp_path / "out")], "does not exist"),
         ([str(bag), str(tmp_path / "out"), "--embodiment", "base_3dov"], "did you mean 'base_3dof'"),
-        ([str(bag), str(tmp_path / "out"), "--image-lag-s", "late"], "neither auto nor a number"),
+        ([str(bag), str(tmp_path / "out"), "--lag", "late"], "none of report, correct and a number"),
         ([str(bag), str(tmp_path / "out"), "--min-length", "1"], "min_length 1"),
     ]:
         assert main(arguments) == 2
@@ -420,67 +441,27 @@ def test_the_command_line_refuses_nonsense(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_inspect_tells_recordings_datasets_and_checkpoints_apart(tmp_path, capsys):
-    bag = bags.drive(tmp_path / "in" / "run", truth=True)
-    facts = inspect_path(bag)
-    image = next(t for t in facts["topics"] if t["topic"] == "/image/compressed")
-    assert (facts["kind"], image["count"], image["height"], image["width"]) == ("recording", 48, 60, 80)
-    assert image["rate_hz"] == pytest.approx(8, rel=0.05)
-    convert([bag], tmp_path / "out", OPTIONS)
-    facts = inspect_path(tmp_path / "out")
-    assert (facts["kind"], facts["episodes"], facts["frames"], facts["with_truth"]) == ("dataset", 1, 24, 1)
-    assert facts["actions"]["dyaw"]["mean"] == pytest.approx(0.075, abs=1e-6)
-    assert inspect_path(tmp_path / "out" / "episode_000000")["structures"] == {"1": "left"}
-    for path in (bag, tmp_path / "in", tmp_path / "out", tmp_path / "out" / "episode_000000"):
-        assert inspect_main([str(path), "--json", str(tmp_path / "facts.json")]) == 0
-        assert json.loads((tmp_path / "facts.json").read_text())["path"] == str(path)
-    assert main([str(tmp_path / "in"), "--inspect"]) == 0
-    assert "/odom" in capsys.readouterr().out
-    assert inspect_main([str(tmp_path / "absent")]) == 2
-
-
-def test_inspect_checks_a_checkpoints_sums(tmp_path):
-    import hashlib
-
-    folder = tmp_path / "checkpoint"
-    folder.mkdir()
-    sums = []
-    for name in ("weights.safetensors", "config.yaml", "embodiment.yaml", "norm_stats.json", "README.md"):
-        (folder / name).write_text("backbone: tiny\n")
-        sums.append(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}")
-    (folder / "SHA256SUMS").write_text("\n".join([*sums, f"{'0' * 64}  ../../etc/passwd"]) + "\n")
-    facts = inspect_path(folder)
-    assert facts["kind"] == "checkpoint"
-    assert facts["config"] == {"backbone": "tiny"}
-    assert {file["state"] for file in facts["files"].values()} == {"ok"}
-    assert inspect_main([str(folder)]) == 0
-    (folder / "weights.safetensors").write_text("other")
-    assert inspect_path(folder)["files"]["weights.safetensors"]["state"] == "ALTERED"
-    (folder / "README.md").unlink()
-    assert inspect_path(folder)["files"]["README.md"]["state"] == "missing"
-    assert inspect_main([str(folder)]) == 1
-
-
 @needs_shared
 @pytest.mark.parametrize("name", ["gostanford_no1vc_7_1", "gostanford_no1vc_9_1"])
 def test_a_real_robot_converts_and_its_lag_is_found(tmp_path, name):
-    result = convert([SHARED / name], tmp_path / "out", ConvertOptions(embodiment=BASE.with_rate(3.0)))
-    row = result["rows"][name]
-    assert row["lag_frames"] == 2
-    assert row["lag_confidence"] > 0.9
+    robot = BASE.with_rate(3.0)
+    row = convert([SHARED / name], tmp_path / "out", ConvertOptions(embodiment=robot, lag="correct"))["rows"][name]
+    lag = row["lag"]
+    assert lag["frames"] == 2
+    assert lag["correlation_before"] < 0.5
+    assert lag["correlation_after"] > 0.9
     assert row["kept"] > 0.9 * row["frames_in"]
     assert row["tick_rate_hz"] == pytest.approx(3.0, abs=0.01)
-    for path in list_episodes(tmp_path / "out"):
-        episode = Episode(path)
-        BASE.with_rate(3.0).validate_actions(episode.actions)
-        assert episode.frames.std() > 10
+    for episode in episodes_of(tmp_path / "out"):
+        robot.validate_actions(episode.actions)
+        assert episode.frames().std() > 10
 
 
 @needs_shared
 def test_a_real_recording_without_odometry_says_what_to_do(tmp_path):
     message = convert([SHARED / "donkeycar_tub"], tmp_path / "out", OPTIONS)["failed"]["donkeycar_tub"]
     assert "nav_msgs/msg/Odometry" in message
-    assert "--odom-topic /cmd_vel" in message
+    assert "--motion-topic /cmd_vel" in message
 
 
 def test_known_pose_is_what_the_tests_say():

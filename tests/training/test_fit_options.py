@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,30 +10,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
 from egowm_core import load_embodiment, load_world_model
-from egowm_core.adapt import adapt_backbone, with_camera_size
+from egowm_core.adapt import adapt_backbone
 from egowm_core.checkpoint import load_checkpoint
 from egowm_core.diffusion.denoiser import Context
+from egowm_core.diffusion.losses import denoising_loss
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import CheckpointError, ConfigError
 from egowm_core.models.causal import causalise_unet
-from egowm_core.models.registry import build_denoiser
+from egowm_core.models.registry import build_denoiser, denoiser_config
 from egowm_core.saving import save_world_model
 from tests.fixtures.tiny_pipelines import save_tiny_pipeline
-from tests.training.bag_fixtures import drive
-from training import convert
-from training.clips import ClipDataset, open_dataset
+from tests.training.fit_fixtures import small_dataset
 from training.config import TrainConfig, train_config
-from training.draws import ClipLatents
-from training.fit_autoencoder import load_autoencoder
-from training.fit_denoiser import learning_rates, training_loss
-from training.initial import initial_denoiser, merged_denoiser_config
-from training.latents import encode_frames
-from training.lora import add_lora
+from training.dataset.reader import Dataset
+from training.fit.autoencoder import load_autoencoder
+from training.fit.clips import open_dataset
+from training.fit.denoiser import learning_rates
+from training.fit.draws import Draw, StepDraws, in_latent_space
+from training.fit.initial import initial_denoiser, merged_denoiser_config
+from training.fit.lora import add_lora
+from training.fit.mixture import Mixture, Source
+from training.fit.objective import LOSS, Objective
 from training.train import train
 from training.variants import merge
 
@@ -68,23 +67,20 @@ SETTINGS: dict[str, Any] = {
     "denoiser": UNET,
     "denoiser_run": {"steps": 2, "batch_size": 2, "validation_clips": 3, "warmup_steps": 1, "learning_rate": 1e-3},
     "sampling": {"num_denoising_steps": 1},
+    "watch": {"rollouts_every": 0},
 }
 
 
 @pytest.fixture(scope="module")
 def robot() -> Embodiment:
-    return with_camera_size(load_embodiment("base_3dof"), *SIZE)
+    return load_embodiment("base_3dof").with_camera_size(*SIZE)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, robot: Embodiment) -> Path:
     """A dataset seen at a camera size of its own, and an autoencoder trained on it."""
     root = tmp_path_factory.mktemp("root")
-    for number in range(3):
-        drive(root / "bags" / f"drive_{number}", seconds=5.0)
-    (root / "robot.yaml").write_text(robot.to_yaml())
-    arguments = [str(root / "bags"), str(root / "dataset"), "--embodiment", str(root / "robot.yaml")]
-    assert convert.main([*arguments, "--image-lag-s", "0"]) == 0
+    small_dataset(root / "dataset", embodiment=robot)
     train(configured(root, "autoencoder"), stage="autoencoder")
     return root
 
@@ -132,10 +128,6 @@ def denoiser_weights(checkpoint: str | Path) -> dict[str, Tensor]:
 def exported(config: TrainConfig) -> dict[str, Tensor]:
     train(config)
     return denoiser_weights(Path(config.out) / "checkpoint")
-
-
-def clips(root: Path, *, context: int = 1, horizon: int = 4) -> ClipDataset:
-    return open_dataset(root / "dataset", context=context, horizon=horizon, held_out=1)[0]
 
 
 def differ(one: dict[str, Tensor], other: dict[str, Tensor]) -> set[str]:
@@ -248,59 +240,82 @@ def test_settings_that_do_not_fit_are_refused(root: Path, passive: str, tmp_path
         train(configured(root, tmp_path, denoiser_run={"lora_rank": 4}))
     with pytest.raises(ConfigError, match=r"device 'nowhere'.*use cpu"):
         train(configured(root, tmp_path, device="nowhere"))
-    shutil.copytree(root / "dataset", tmp_path / "dataset")
-    described = yaml.safe_load((tmp_path / "dataset" / "embodiment.yaml").read_text())
-    described["states"] = [{"name": "lift", "unit": "m"}]
-    (tmp_path / "dataset" / "embodiment.yaml").write_text(yaml.safe_dump(described))
-    with pytest.raises(ConfigError, match="state_dim to 0"):
-        train(configured(root, tmp_path / "run", dataset=str(tmp_path / "dataset")))
+    with pytest.raises(ConfigError, match=r"state_dim is 2.*has 0 states"):
+        train(configured(root, tmp_path, denoiser={"action": {"state_dim": 2}}))
+
+
+def draws(root: Path, out: Path, *, batch_size: int, **changes: Any) -> StepDraws:
+    """Of a run whose clips are encoded on the way."""
+    config = configured(root, out, **merge({"denoiser_run": {"batch_size": batch_size}}, changes))
+    dataset = Dataset(root / "dataset")
+    training, validation = open_dataset(dataset, context=1, horizon=4, held_out=1)
+    mixture = Mixture((Source(dataset, 1.0, training, validation),))
+    _, fields = denoiser_config(merged_denoiser_config(config))
+    return StepDraws(mixture, config.denoiser_run, fields, [None], seed=config.seed)
+
+
+def loss_of(root: Path, denoiser: Any, draw: Draw, robot: Embodiment) -> Tensor:
+    loaded = load_autoencoder(configured(root, "autoencoder"), root / "autoencoder")
+    assert loaded is not None
+    context, future = in_latent_space(draw, loaded[0], robot, horizon=4)
+    loss: Tensor = Objective(denoiser)(LOSS, "", future, context, draw.actions, draw.sigma, draw.noise)
+    return loss
 
 
 @pytest.mark.parametrize("forcing", [True, False])
 def test_diffusion_forcing_gives_each_frame_its_level(
     root: Path, robot: Embodiment, tmp_path: Path, forcing: bool
 ) -> None:
-    config = configured(root, tmp_path, denoiser_run={"diffusion_forcing": forcing})
-    denoiser: Any = initial_denoiser(config, robot)
+    run = {"denoiser_run": {"diffusion_forcing": forcing}}
+    denoiser: Any = initial_denoiser(configured(root, tmp_path, **run), robot)
     levels: list[Tensor] = []
     denoiser.unet.time_proj.register_forward_pre_hook(lambda module, args: levels.append(args[0].detach().clone()))
-    clean = torch.randn(3, 4, 16, 4, 6)
-    arguments = (clean, Context(clean[:, :1]), torch.zeros(3, 4, 3), config.denoiser_run)
-    loss = training_loss(denoiser, *arguments, torch.Generator().manual_seed(0))
+    (draw,) = draws(root, tmp_path, batch_size=3, **run)[0]
+    loss = loss_of(root, denoiser, draw, robot)
     loss.backward()
     assert torch.isfinite(loss) and denoiser.unet.conv_out.weight.grad.any()
     assert len(torch.cat(levels).unique()) == (12 if forcing else 3)
 
 
+def test_the_objective_is_the_cores_with_noise_that_is_given(root: Path, robot: Embodiment, tmp_path: Path) -> None:
+    denoiser: Any = initial_denoiser(configured(root, tmp_path), robot)
+    torch.nn.init.normal_(denoiser.unet.conv_out.weight)
+    clean, actions = torch.randn(2, 4, 16, 4, 6), torch.rand(2, 4, 3)
+    context, sigma = Context(clean[:, :1]), torch.tensor([[0.5], [3.0]])
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(7))
+    wanted = denoising_loss(
+        denoiser,
+        clean,
+        sigma=sigma.expand(2, 4),
+        context=context,
+        action=actions,
+        preconditioning=denoiser.preconditioning,
+        generator=torch.Generator().manual_seed(7),
+    )
+    assert torch.equal(Objective(denoiser).loss(clean, context, actions, sigma, noise), wanted)
+
+
 def test_actions_are_dropped_by_frame_or_by_clip(root: Path, tmp_path: Path) -> None:
-    config = configured(root, tmp_path, denoiser_run={"action_dropout": 0.3})
-    loaded = load_autoencoder(config, root / "autoencoder")
-    assert loaded is not None
-    rng, numbers = np.random.default_rng(0), np.arange(8)
+    run = {"denoiser_run": {"action_dropout": 0.3}}
     for causal in (True, False):
-        source = ClipLatents(config, loaded[0], clips(root), tmp_path, causal=causal)
-        drawn = [source.draw(numbers, rng)[0].action_known for _ in range(60)]
+        steps = draws(root, tmp_path, batch_size=8, denoiser={"causal": causal}, **run)
+        drawn = [draw.action_known for step in range(60) for draw in steps[step]]
         known = torch.cat([each for each in drawn if each is not None])
         assert known.shape == (480, 4)
         assert float(known.float().mean()) == pytest.approx(0.7, abs=0.06)
         assert bool((known == known[:, :1]).all()) is not causal
-    never = configured(root, tmp_path)
-    assert ClipLatents(never, loaded[0], clips(root), tmp_path, causal=True).draw(numbers, rng)[0].action_known is None
+    assert draws(root, tmp_path, batch_size=8)[0][0].action_known is None
 
 
 def test_dropped_actions_teach_the_action_path_nothing(root: Path, robot: Embodiment, tmp_path: Path) -> None:
     gradients = []
     for dropout in (1.0, 0.0):
-        config = configured(root, tmp_path, denoiser_run={"action_dropout": dropout})
-        loaded = load_autoencoder(config, root / "autoencoder")
-        assert loaded is not None
-        denoiser: Any = initial_denoiser(config, robot)
+        run = {"denoiser_run": {"action_dropout": dropout}}
+        denoiser: Any = initial_denoiser(configured(root, tmp_path, **run), robot)
         torch.nn.init.normal_(denoiser.unet.conv_out.weight)
         torch.nn.init.normal_(denoiser.action_encoder.mlp[-1].weight)
-        source = ClipLatents(config, loaded[0], clips(root), tmp_path, causal=False)
-        context, future, actions = source.draw(np.arange(2), np.random.default_rng(0))
-        loss = training_loss(denoiser, future, context, actions, config.denoiser_run, torch.Generator().manual_seed(0))
-        loss.backward()
+        (draw,) = draws(root, tmp_path, batch_size=2, **run)[0]
+        loss_of(root, denoiser, draw, robot).backward()
         gradients.append([value.grad for value in denoiser.action_encoder.parameters()])
     assert not any(gradient.any() for gradient in gradients[0] if gradient is not None)
     assert all(gradient is not None and gradient.any() for gradient in gradients[1])
@@ -353,7 +368,7 @@ def test_learning_rates_of_the_action_path_are_real(root: Path, robot: Embodimen
     denoiser = initial_denoiser(config, robot)
     torch.nn.init.normal_(denoiser.unet.conv_out.weight, std=0.1)  # type: ignore[union-attr, arg-type]
     before = {name: value.clone() for name, value in denoiser.state_dict().items()}
-    groups = learning_rates(denoiser, config.denoiser_run)
+    groups = learning_rates(Objective(denoiser), config.denoiser_run)
     assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1e-3])
     assert sum(len(group["params"]) for group in groups) == len(list(denoiser.parameters()))  # type: ignore[arg-type]
     checkpoint = tmp_path / "awake"
@@ -395,32 +410,6 @@ def test_an_interrupted_causal_run_ends_with_the_same_weights(
     assert not differ(exported(broken), whole)
 
 
-def test_latents_are_encoded_once_for_these_weights_and_frames(root: Path, tmp_path: Path) -> None:
-    loaded = load_autoencoder(configured(root, tmp_path), root / "autoencoder")
-    assert loaded is not None
-    vae, data = loaded[0], clips(root)
-    first = encode_frames(vae, data, tmp_path, batch_size=7)
-    (store,) = tmp_path.glob("latents_*.npy")
-    stamp = store.stat().st_mtime_ns
-    frames = torch.from_numpy(np.array(data.episodes[1].frames[:2])).movedim(-1, -3).float() / 127.5 - 1
-    start = int(data.offsets[1])
-    assert torch.allclose(first[start : start + 2].float(), vae.encode(frames[None])[0], atol=2e-3)
-    assert torch.equal(encode_frames(vae, data, tmp_path), first)
-    assert store.stat().st_mtime_ns == stamp
-    with torch.no_grad():
-        vae.network.decoder.conv_in.weight.add_(1.0)  # does not encode
-        encode_frames(vae, data, tmp_path)
-        assert store.stat().st_mtime_ns == stamp
-        vae.basis.mul_(2.0)
-    again = encode_frames(vae, data, tmp_path)
-    assert not store.exists() and len(list(tmp_path.glob("latents_*.npy"))) == 1
-    assert torch.allclose(again.float(), 2 * first.float(), atol=1e-2)
-    (store,) = tmp_path.glob("latents_*.npy")
-    os.utime(data.episodes[0].path / "frames.npy")  # as if converted anew
-    encode_frames(vae, data, tmp_path)
-    assert not store.exists()
-
-
 def predicts(checkpoint: Path) -> None:
     model = load_world_model(checkpoint, bf16=False)
     length = model.horizon + 1
@@ -445,7 +434,7 @@ def test_other_backbones_train(root: Path, robot: Embodiment, tmp_path: Path, de
     assert "action_encoder.mlp.4.weight" in moved and len(moved) > len(start) / 2
     predicts(tmp_path / "checkpoint")
     curve = (tmp_path / "curve.csv").read_text().splitlines()
-    assert curve[0] == "step,time_s,none_true,none_wrong,copy" and "nan" not in curve[1]
+    assert curve[0] == "step,none_true,none_wrong,copy" and "nan" not in curve[1]
 
 
 @pytest.mark.parametrize("backbone", ["svd", "cosmos", "wan", "ltx"])

@@ -13,11 +13,10 @@ import yaml
 from egowm_core.checkpoint import load_checkpoint
 from egowm_core.errors import CheckpointError, ConfigError, DataError
 from tests.training.bag_fixtures import drive
-from training import evaluate
-from training.clips import open_dataset
+from training import evaluate, train
 from training.config import load_train_config
 from training.convert import cli as convert
-from training.convert import train
+from training.fit.clips import open_dataset
 
 SETTINGS = {
     "name": "small",
@@ -48,7 +47,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(3):
         drive(root / "bags" / f"drive_{number}")
     assert (
-        convert.main([str(root / "bags"), str(root / "dataset"), "--embodiment", "base_3dof", "--image-lag-s", "0"])
+        convert.main([str(root / "bags"), str(root / "dataset"), "--embodiment", "base_3dof", "--curate", "none"])
         == 0
     )
     return root / "dataset"
@@ -104,7 +103,7 @@ def test_clips_are_drawn_from_the_dataset_s_own_windows(dataset: Path) -> None:
     batch = data.batch(np.array([0, len(data) - 1]))
     assert batch.images.shape[:2] == (2, 9) and batch.actions.shape == (2, 8, 3)
     episode, start = data.index[-1]
-    assert np.array_equal(batch.images[1].numpy(), data.episodes[episode].frames[start : start + 9])
+    assert np.array_equal(batch.images[1].numpy(), data.episodes[episode].frames(start, start + 9))
     assert {len(data.episodes), len(held_out.episodes)} == {2, 1}
     with pytest.raises(DataError, match="held out"):
         open_dataset(dataset, context=1, horizon=8, held_out=3)
@@ -122,5 +121,8 @@ def test_configuration_errors_name_key_and_remedy(dataset: Path, tmp_path: Path,
 def test_a_state_of_another_architecture_is_refused(dataset: Path, tmp_path: Path) -> None:
     assert train.main([str(configuration(tmp_path, dataset)), "--stage", "autoencoder"]) == 0
     other = configuration(tmp_path, dataset, vae={"block_out_channels": [64, 64], "linear_encoder": True})
+    with pytest.raises(ConfigError, match=r"begun with vae.block_out_channels = \[32, 32\]"):
+        train.train(load_train_config(other))
+    (tmp_path / "run" / "run.json").write_text('{"version": 1}')  # as if it had been begun so
     with pytest.raises(CheckpointError, match="not a state of this configuration"):
         train.train(load_train_config(other))

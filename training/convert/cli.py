@@ -1,159 +1,31 @@
-"""egowm-convert: recordings into a dataset, in parallel, resumable, one bad bag never stopping the others.
-
-Finds, names, numbers and tabulates; what happens inside one recording is ``training.convert.recording``.
-"""
+"""egowm-convert: recordings into a dataset, in parallel, resumable, one bad bag never stopping the others."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import json
-import multiprocessing
-import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-import cv2
+from tqdm import tqdm
 
-from egowm_core.data.bag import find_recordings
-from egowm_core.embodiment import load_embodiment
-from egowm_core.errors import ConfigError, EgowmError
+from egowm_core.embodiment import Embodiment, load_embodiment
+from egowm_core.errors import ConfigError, DataError, EgowmError
 from egowm_core.files import write_text
-from training.convert.dataset_dir import DatasetDir
-from training.convert.recording import ConvertOptions, RecordingReport, convert_recording
-from training.inspect import inspect_path, render
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One recording's report, or the one-line reason why there is none."""
-
-    report: RecordingReport | None
-    error: str = ""
-
-
-def convert(
-    inputs: Sequence[str | Path],
-    out: str | Path,
-    options: ConvertOptions,
-    *,
-    workers: int = 1,
-    on_done: Callable[[str, Outcome], None] | None = None,
-) -> dict[str, Any]:
-    """Convert recordings into the dataset ``out``; returns ``{"rows", "failed", "skipped", "totals"}``.
-
-    Recordings that ``dataset.json`` lists already are skipped by name. Raises ConfigError or DataError when inputs or
-    the existing dataset do not fit; a recording that fails is listed under ``failed`` and stops nothing.
-    """
-    recordings = name_recordings(inputs)
-    with DatasetDir.open(Path(out), options) as dataset:
-        skipped = [name for name in recordings if name in dataset.recordings]
-        todo = {name: path for name, path in recordings.items() if name not in dataset.recordings}
-        failed: dict[str, str] = {}
-        for name, outcome in _outcomes(todo, dataset.staging, options, workers=workers):
-            if outcome.report is None:
-                failed[name] = outcome.error
-            else:
-                dataset.commit(dataset.staging / name, outcome.report)
-            if on_done is not None:
-                on_done(name, outcome)
-        entries = dataset.recordings
-    return {
-        "rows": {name: entries[name] for name in recordings if name in entries},
-        "failed": failed,
-        "skipped": skipped,
-        "totals": {
-            "recordings": len(entries),
-            "episodes": sum(entry["episodes"] for entry in entries.values()),
-            "frames": sum(entry["kept"] for entry in entries.values()),
-        },
-    }
-
-
-def name_recordings(inputs: Sequence[str | Path]) -> dict[str, Path]:
-    """Recordings of all inputs by unique name, in order of name; equal names get their parents' names in front."""
-    paths = sorted({path.resolve() for item in inputs for path in find_recordings(item)})
-    names = {path: (path.stem if path.is_file() else path.name) for path in paths}
-    depth = 0
-    while len(set(names.values())) < len(names) and depth < 16:
-        depth += 1
-        taken = list(names.values())
-        for path, name in names.items():
-            if taken.count(name) > 1:
-                names[path] = "__".join([*path.parts[-1 - depth : -1], path.stem if path.is_file() else path.name])
-    return {name: path for path, name in sorted(names.items(), key=lambda item: item[1])}
-
-
-def _outcomes(
-    todo: dict[str, Path], staging: Path, options: ConvertOptions, *, workers: int
-) -> Iterator[tuple[str, Outcome]]:
-    """Outcomes in the order of ``todo``, whatever the number of workers."""
-    if workers <= 1 or len(todo) <= 1:
-        for name, path in todo.items():
-            yield name, _attempt(path, name, staging / name, options)
-        return
-    with _pool(min(workers, len(todo))) as pool:
-        futures = {name: _submit(pool, path, name, staging / name, options) for name, path in todo.items()}
-        for name, future in futures.items():
-            try:
-                outcome = future.result()
-            except BrokenProcessPool:  # a worker died with all its neighbours: each gets a process of its own
-                outcome = _attempt_alone(todo[name], name, staging / name, options)
-            yield name, outcome
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
-
-
-def _submit(pool: ProcessPoolExecutor, *job: Any) -> Future[Outcome]:
-    try:
-        return pool.submit(_attempt, *job)
-    except BrokenProcessPool as error:
-        future: Future[Outcome] = Future()
-        future.set_exception(error)
-        return future
-
-
-def _attempt_alone(path: Path, name: str, staging: Path, options: ConvertOptions) -> Outcome:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(_attempt, path, name, staging, options).result()
-        except BrokenProcessPool:
-            return Outcome(None, f"{path}: the converting process died (out of memory?); try it alone on more memory")
-
-
-def _attempt(path: Path, name: str, staging: Path, options: ConvertOptions) -> Outcome:
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        return Outcome(convert_recording(path, name, staging, options))
-    except EgowmError as error:
-        return Outcome(None, str(error))
-    except (OSError, MemoryError) as error:
-        return Outcome(None, f"{path}: {type(error).__name__}: {error}; check disk space, memory and permissions")
-
-
-def table(result: dict[str, Any]) -> str:
-    """The report as aligned text: recording, frames in, ticks, kept, segments/episodes, drops by reason."""
-    head = ("recording", "frames in", "ticks", "kept", "seg/epi", "Hz", "lag", "drops and breaks by reason")
-    lines = [head]
-    for name, row in result["rows"].items():
-        reasons = ", ".join(f"{reason} {count}" for reason, count in row["reasons"].items()) or "none"
-        rate = "-" if row["tick_rate_hz"] is None else f"{row['tick_rate_hz']:.2f}"
-        lag = "-" if row["lag_frames"] is None else f"{row['lag_frames']} ({row['lag_confidence']:.2f})"
-        counts = (str(row[key]) for key in ("frames_in", "ticks", "kept"))
-        lines.append((name, *counts, f"{row['segments']}/{row['episodes']}", rate, lag, reasons))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    align = ["<", ">", ">", ">", ">", ">", ">", "<"]
-    return "\n".join(
-        "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(line, align, widths, strict=True)).rstrip() for line in lines
-    )
+from training.convert.engines import ENGINES, Outcome
+from training.convert.entry import RecordingReport
+from training.convert.options import ConvertOptions
+from training.convert.run import convert
+from training.curation.config import load_curation
+from training.dataset.video import CODECS, VideoCodec
+from training.inspect import inspect_path, is_healthy, render
+from training.report.summary import summary_lines
+from training.sources.find import Source, find_sources
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -161,104 +33,178 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="egowm-convert",
         usage="%(prog)s [options] IN... OUT",
-        description="Recordings into a dataset of episodes. Run it again to resume or to add recordings.",
+        description="Recordings into a dataset in the LeRobot v3.0 layout, with a report of what was wrong with them"
+        " (OUT/report/index.html). Interrupt it at any time; run it again to go on, or to add recordings.",
+        epilog="example: egowm-convert bags/ data/rooms --embodiment base_3dof --lag correct",
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "paths",
         nargs="+",
         metavar="IN... OUT",
-        help="bag directories, .mcap/.db3/.bag files or folders of them; last the dataset directory",
+        help="bags (ROS 1, ROS 2 sqlite3 or mcap), LeRobot datasets (v2.1, v3), or folders of them; last the dataset",
     )
-    parser.add_argument("--inspect", action="store_true", help="only look at the recordings (all paths are inputs)")
-    parser.add_argument("--embodiment", default="base_3dof", help="built-in name or YAML file (default base_3dof)")
-    parser.add_argument("--image-topic", help="when a recording has several cameras")
-    parser.add_argument("--odom-topic", help="when it has several; a Twist topic named here is integrated")
-    parser.add_argument("--rate-hz", type=float, help="tick at this rate instead of the embodiment's")
-    parser.add_argument("--min-length", type=int, default=9, help="frames of the shortest episode kept (default 9)")
-    parser.add_argument(
-        "--image-lag-s",
-        default="auto",
-        metavar="auto|SECONDS",
-        help="how late the camera is against odometry; auto estimates it per recording and corrects it where the"
-        " estimate convinces (default auto)",
+    add("--inspect", action="store_true", help="only look at the recordings (all paths are inputs)")
+    add("--embodiment", default="base_3dof", help="built-in name or YAML file (default base_3dof)")
+    what = parser.add_argument_group("what to read")
+    what.add_argument("--image-topic", help="when a recording has several cameras")
+    what.add_argument("--motion-topic", help="when it has several; a Twist topic named here is integrated")
+    what.add_argument("--rate-hz", type=float, help="tick at this rate instead of the embodiment's")
+    what.add_argument("--size", metavar="HxW", help="pictures of this size instead of the embodiment's, e.g. 480x640")
+    what.add_argument("--task", default="", help="what the robot does, in words (for recordings that don't say)")
+    how = parser.add_argument_group("what to keep")
+    how.add_argument("--min-length", type=int, default=9, help="frames of the shortest episode kept (default 9)")
+    how.add_argument("--max-length", type=int, default=2048, help="frames of the longest episode (default 2048)")
+    how.add_argument("--max-image-gap-s", type=float, help="longest gap between images (default two periods)")
+    how.add_argument("--max-motion-gap-s", type=float, help="longest gap in the motion (default two periods)")
+    how.add_argument(
+        "--lag",
+        default="report",
+        metavar="report|correct|SECONDS",
+        help="how late the camera is against the motion: report it and warn, correct it recording by recording where"
+        " the estimate convinces, or take so many seconds off (default report)",
     )
-    parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    how.add_argument("--curate", default="standard", help="none, standard or a YAML file (default standard)")
+    how.add_argument(
+        "--blur-faces",
+        nargs="?",
+        const="builtin",
+        default="",
+        metavar="MODEL",
+        help="blur faces before anything is written; MODEL: a detector's file in place of the built-in one",
+    )
+    how.add_argument("--codec", choices=CODECS, default="h264", help="of the videos (default h264)")
+    how.add_argument("--crf", type=int, help="quality of the videos, lower is better (default: the codec's own)")
+    work = parser.add_argument_group("how to work")
+    work.add_argument("--workers", type=int, default=2, help="recordings at the same time (default 2)")
+    work.add_argument("--engine", choices=ENGINES, default="local", help="processes here, or a Ray cluster's")
+    work.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point: 0 when all went well, 1 when a recording failed, 2 when the command makes no sense."""
+    """Entry point: 0 all went well, 1 a recording failed or is damaged, 2 nonsense was asked for, 130 interrupted."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if len(args.paths) < 2 and not args.inspect:
         parser.error("give at least one recording and then the dataset directory: IN... OUT")
     try:
-        if args.inspect:
-            result = {"inspected": [inspect_path(path) for path in args.paths], "failed": {}}
-            print("\n".join(render(facts) for facts in result["inspected"]))
-        else:
-            result = _run(args)
-            _print(result, args.paths[-1])
-        if args.json is not None:
-            write_text(args.json, json.dumps(result, indent=1))
+        with _terminated_as_interrupted():
+            if args.inspect:
+                looked = [inspect_path(path) for path in args.paths]
+                sick = {str(item["path"]): "see above" for item in looked if not is_healthy(item)}
+                result = {"inspected": looked, "failed": sick}
+                print("\n".join(render(item) for item in looked))
+            else:
+                result = _run(args)
+                _print(result, args.paths[-1])
+            if args.json is not None:
+                write_text(args.json, json.dumps(result, indent=1))
     except EgowmError as error:
         print(f"egowm-convert: {error}", file=sys.stderr)
         return 2
-    return 1 if result["failed"] else 0
+    except KeyboardInterrupt:
+        print("egowm-convert: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 1 if result["failed"] or _damaged(result) else 0
 
 
-def _run(args: argparse.Namespace) -> dict[str, Any]:
+def _damaged(result: dict[str, Any]) -> bool:
+    """Whether any of the recordings at hand was converted in part only."""
+    return any(row["damage"] for row in result.get("rows", {}).values())
+
+
+def options_of(args: argparse.Namespace) -> ConvertOptions:
+    """The options that a command line asks for. Raises ConfigError."""
+    codec = VideoCodec(args.codec) if args.crf is None else VideoCodec(args.codec, crf=args.crf)
+    return ConvertOptions(
+        embodiment=_embodiment(args),
+        image_topic=args.image_topic,
+        motion_topic=args.motion_topic,
+        task=args.task,
+        min_length=args.min_length,
+        max_length=args.max_length,
+        max_image_gap_s=args.max_image_gap_s,
+        max_motion_gap_s=args.max_motion_gap_s,
+        lag=args.lag if args.lag in ("report", "correct") else _seconds(args.lag),
+        curation=load_curation(args.curate),
+        codec=codec,
+        blur_faces=args.blur_faces,
+    )
+
+
+def _embodiment(args: argparse.Namespace) -> Embodiment:
     embodiment = load_embodiment(args.embodiment)
     if args.rate_hz is not None:
         embodiment = embodiment.with_rate(args.rate_hz)
-    options = ConvertOptions(
-        embodiment=embodiment,
-        image_topic=args.image_topic,
-        odom_topic=args.odom_topic,
-        min_length=args.min_length,
-        image_lag_s=None if args.image_lag_s == "auto" else _seconds(args.image_lag_s),
-    )
+    if args.size is not None:
+        height, cross, width = args.size.partition("x")
+        if not (cross and height.isdigit() and width.isdigit()):
+            raise ConfigError(f"--size {args.size!r} is not HEIGHTxWIDTH in pixels, such as 480x640")
+        embodiment = embodiment.with_camera_size(int(height), int(width))
+    return embodiment
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
     *inputs, out = args.paths
-    with _progress(len(name_recordings(inputs))) as on_done:
-        return convert(inputs, out, options, workers=args.workers, on_done=on_done)
+    options = options_of(args)
+    with _progress(find_sources(inputs)) as on_done:
+        return convert(inputs, out, options, engine=args.engine, workers=args.workers, on_done=on_done)
 
 
 def _print(result: dict[str, Any], out: str) -> None:
-    if result["rows"]:
-        print(table(result))
-    for name, row in result["rows"].items():
-        for warning in row["warnings"] if name not in result["skipped"] else ():
-            print(f"warning: {name}: {warning}", file=sys.stderr)
+    print("\n".join(summary_lines(list(result["rows"].values()), result["failed"])))
     if result["skipped"]:
         print(f"{len(result['skipped'])} recordings were converted before and skipped")
     totals = result["totals"]
     print(f"{out}: {totals['recordings']} recordings, {totals['episodes']} episodes, {totals['frames']} frames")
-    for name, message in result["failed"].items():
-        print(f"FAILED {name}: {message}", file=sys.stderr)
+    print(f"report: {result['report']}")
 
 
 def _seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise ConfigError(f"--image-lag-s {text!r} is neither auto nor a number of seconds") from error
+        raise ConfigError(f"--lag {text!r} is none of report, correct and a number of seconds") from error
 
 
 @contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[str, Outcome], None]]:
-    try:
-        from tqdm import tqdm
-    except ImportError:  # the bar is a convenience of the `train` extra
-        yield lambda name, outcome: None
-        return
-    with tqdm(total=total, unit="bag", desc="convert", disable=not sys.stderr.isatty()) as bar:
+def _progress(sources: list[Source]) -> Iterator[Callable[[Source, Outcome[RecordingReport]], None]]:
+    """A bar over the bytes of all recordings, so that its ETA means something when they differ in size."""
+    sizes = {source.name: _size(source) for source in sources}
+    total, quiet = sum(sizes.values()), not sys.stderr.isatty()
+    with tqdm(total=total, unit="B", unit_scale=True, desc="convert", disable=quiet, smoothing=0.1) as bar:
 
-        def advance(name: str, outcome: Outcome) -> None:
-            bar.set_postfix_str(name if outcome.report else f"{name} FAILED")
-            bar.update()
+        def advance(source: Source, outcome: Outcome[RecordingReport]) -> None:
+            bar.set_postfix_str(source.name if outcome.result else f"{source.name} FAILED")
+            bar.update(sizes[source.name])
 
         yield advance
+
+
+def _size(source: Source) -> int:
+    try:
+        return source.size_bytes()
+    except (OSError, DataError):
+        return 0
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM (a scheduler's, a container's) ends a conversion like Ctrl-C does: tidily."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: whoever is, decides
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

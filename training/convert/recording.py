@@ -1,4 +1,4 @@
-"""One recording into episodes: bag -> ticks -> segments -> episode directories, and a report of what was dropped.
+"""One recording into staged episodes: values -> ticks -> curation -> episodes on disk, and a report of all of it.
 
 Knows one recording at a time; numbering, resuming and tables are the converter's.
 """
@@ -6,327 +6,243 @@ Knows one recording at a time; numbering, resuming and tables are the converter'
 from __future__ import annotations
 
 import json
-from collections import Counter, OrderedDict
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from egowm_core.data.bag import Bag, choose_topic
-from egowm_core.data.episode import EpisodeData, write_episode
-from egowm_core.data.messages import joint_vector
+from egowm_core.data.jitter import SourceStats
+from egowm_core.data.messages import MotionValue
+from egowm_core.data.motion import Motion, motion_sources, motion_types
 from egowm_core.data.preprocess import Preprocess
-from egowm_core.data.sync import Tick, TickSynchronizer
-from egowm_core.data.values import (
-    IMAGE_TYPES,
-    JOINT_STATE,
-    ODOMETRY,
-    TWIST_TYPES,
-    ImageValue,
-    JointsValue,
-    OdometryValue,
-    Stamped,
-    TextValue,
-    Topic,
-    TwistValue,
-)
-from egowm_core.embodiment import Embodiment
-from egowm_core.errors import ConfigError, DataError
+from egowm_core.data.sync import TickSynchronizer
+from egowm_core.data.units import suspicious_units
+from egowm_core.data.values import IMAGE_TYPES, TWIST_TYPES, ImageValue, Recording, Stamped, TextValue, Topic
+from egowm_core.errors import DataError
+from egowm_core.files import fsync, write_text
 from egowm_core.types import ImageArray
-from training.convert.lag import estimate_lag
+from training.convert.entry import RecordingReport, judge
+from training.convert.facts import ActionHistogram, Timeline, save_strip
+from training.convert.lag import LagEstimate, estimate_lag
+from training.convert.options import CORRECT_LAG, REPORT_LAG, ConvertOptions
+from training.convert.segments import SegmentWriter, as_json
+from training.curation.privacy import FaceBlur
+from training.sources.find import Source
 
 SEGMENTATION_TOPIC = "/truth/segmentation/compressed"
 STRUCTURES_TOPIC = "/truth/structures"
-TOO_SHORT = "segment too short"
-TRUTH_UNDECODABLE = "truth undecodable"
-_TRUTH_KEPT = 64  # truth images waiting for their tick
+REPORT, EMBEDDINGS, STRIP = "report.json", "embeddings.npy", "strip.jpg"
+_KEPT = "kept"
+_MOTION = get_args(MotionValue)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvertOptions:
-    """How to convert. ``min_length`` and ``max_length`` are frames per episode; longer segments are split."""
+def choose_topics(recording: Recording, options: ConvertOptions) -> tuple[Topic, tuple[Topic, ...]]:
+    """The image topic of a recording and its motion topics, the main one first.
 
-    embodiment: Embodiment
-    image_topic: str | None = None
-    odom_topic: str | None = None
-    min_length: int = 9
-    max_length: int = 2048
-    image_lag_s: float | None = None  # None: estimated, and corrected where the estimate convinces
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.min_length <= self.max_length:
-            raise ConfigError(f"min_length {self.min_length} must lie in 2..{self.max_length} (max_length)")
-
-
-@dataclass(kw_only=True)
-class RecordingReport:
-    """What became of one recording. ``reasons`` counts drops and breaks; ``kept`` are the frames in its episodes."""
-
-    recording: str
-    image_topic: str = ""
-    odom_topic: str = ""
-    frames_in: int = 0
-    ticks: int = 0
-    kept: int = 0
-    dropped: int = 0
-    segments: int = 0
-    episodes: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)
-    tick_rate_hz: float | None = None
-    lag_frames: int | None = None
-    lag_confidence: float | None = None
-    image_lag_s: float = 0.0  # what was corrected
-    has_truth: bool = False
-    largest_action: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-
-def motion_types(embodiment: Embodiment, *, explicit: bool) -> tuple[str, ...]:
-    """Topic types that can measure this embodiment's actions; velocities only where a topic was named explicitly.
-
-    Raises ConfigError for a source that cannot be converted.
+    Raises DataError listing candidates, with the remedy.
     """
-    source = embodiment.action_source.type
-    if source == ODOMETRY and embodiment.integrate == "se2":
-        return (ODOMETRY, *TWIST_TYPES) if explicit else (ODOMETRY,)
-    if source in TWIST_TYPES and embodiment.integrate == "se2":
-        return TWIST_TYPES
-    if source == JOINT_STATE and embodiment.integrate == "sum":
-        if other := [c.name for c in embodiment.channels if c.kind != "delta"]:
-            raise ConfigError(
-                f"channel {other[0]!r} of {embodiment.name!r} is not a delta; joints are converted as deltas"
-            )
-        return (JOINT_STATE,)
-    raise ConfigError(
-        f"embodiment {embodiment.name!r} takes actions from {source} with integrate {embodiment.integrate};"
-        f" expected {ODOMETRY} or {TWIST_TYPES[0]} with se2, or {JOINT_STATE} with sum"
-    )
-
-
-def choose_topics(bag: Bag, options: ConvertOptions) -> tuple[Topic, Topic]:
-    """The image and the motion topic of a recording. Raises DataError listing candidates, with the remedy."""
-    embodiment, topics = options.embodiment, bag.topics
+    embodiment, topics = options.embodiment, recording.topics
     image = choose_topic(
         topics, embodiment.camera().topic, IMAGE_TYPES, explicit=options.image_topic, option="--image-topic"
     )
-    types = motion_types(embodiment, explicit=options.odom_topic is not None)
+    types = motion_types(embodiment, explicit=options.motion_topic is not None)
+    main, *further = motion_sources(embodiment)
     try:
-        motion = choose_topic(
-            topics, embodiment.action_source.topic, types, explicit=options.odom_topic, option="--odom-topic"
-        )
+        motion = choose_topic(topics, main.topic, types, explicit=options.motion_topic, option="--motion-topic")
     except DataError as error:
-        twists = [t.name for t in topics.values() if t.type in TWIST_TYPES and t.count]
-        if twists and ODOMETRY in types and options.odom_topic is None:
+        twists = [topic.name for topic in topics.values() if topic.type in TWIST_TYPES and topic.count]
+        if twists and options.motion_topic is None and set(TWIST_TYPES) <= set(motion_types(embodiment, explicit=True)):
             raise DataError(
                 f"{error}; record odometry, or, where {twists[0]} is in m/s and rad/s, integrate it with"
-                f" --odom-topic {twists[0]}"
+                f" --motion-topic {twists[0]}"
             ) from error
         raise
-    return image, motion
+    others = [choose_topic(topics, source.topic, (source.type,), option="the embodiment") for source in further]
+    return image, (motion, *others)
 
 
-def convert_recording(path: Path, name: str, staging: Path, options: ConvertOptions) -> RecordingReport:
-    """Write the episodes of one recording as ``staging/000000``, ... and report.
+def convert_recording(source: Source, directory: Path, options: ConvertOptions) -> RecordingReport:
+    """Write the episodes of one recording into ``directory``, which appears whole or not at all, and report.
 
     Raises DataError when the recording cannot be read or holds no episode, ConfigError on an unfit embodiment.
     """
-    embodiment = options.embodiment
-    preprocess = Preprocess.for_camera(embodiment.camera())
-    with Bag(path) as bag:
-        image, motion = choose_topics(bag, options)
-        lag = estimate_lag(bag, image, motion)
-        image_lag_s = options.image_lag_s
-        if image_lag_s is None:
-            image_lag_s = lag.seconds if lag is not None and lag.convincing else 0.0
-        sync = TickSynchronizer.for_embodiment(embodiment, image_lag_s=image_lag_s)
-        topics, structures = [image.name, motion.name], None
-        if SEGMENTATION_TOPIC in bag.topics:
-            topics.append(SEGMENTATION_TOPIC)
-            structures = _read_structures(bag)
-        writer = SegmentWriter(name, staging, options, structures, preprocess)
-        for item in bag.read(topics):
-            if item.topic == SEGMENTATION_TOPIC:
-                writer.add_truth(item)
-            else:
-                for tick in feed(sync, item, embodiment, preprocess):
-                    writer.add(tick)
-        sync.finish()
-        writer.finish()
-    report = writer.report
-    report.image_topic, report.odom_topic, report.frames_in = image.name, motion.name, sync.images_in
-    report.image_lag_s = round(image_lag_s, 9)
-    if lag is not None:
-        report.lag_confidence = round(lag.confidence, 4)
-        report.lag_frames = lag.frames if lag.confidence >= 0.5 else None
-    reasons = Counter({reason.value: count for reason, count in sync.drops.items()}) + Counter(report.reasons)
-    report.reasons = dict(sorted(reasons.items()))
-    report.dropped = sum(count for reason, count in reasons.items() if not reason.endswith("(break)"))
-    if sync.largest_action is not None:
-        values = (float(v) for v in sync.largest_action)
-        report.largest_action = dict(zip(embodiment.channel_names, values, strict=True))
-    _judge(report, embodiment, options)
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        report = _Conversion(source, partial, options).run()
+        partial.rename(directory)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return report
 
 
-def feed(
-    sync: TickSynchronizer, item: Stamped, embodiment: Embodiment, preprocess: Callable[[ImageArray], ImageArray]
-) -> list[Tick]:
-    """Hand one recorded value to the synchronizer; images are decoded and preprocessed only when they become ticks."""
-    match item.value:
-        case ImageValue() as value:
-            return sync.add_image(item.stamp_ns, lambda: preprocess(value.decode()))
-        case OdometryValue(pose=pose):
-            return sync.add_pose(item.stamp_ns, pose)
-        case TwistValue(twist=twist):
-            return sync.add_twist(item.stamp_ns, twist)
-        case JointsValue(positions=positions):
-            return sync.add_pose(item.stamp_ns, joint_vector(positions, embodiment))
-        case _:
-            return []
+class _Conversion:
+    """The parts that one recording passes through, and the report that they add up to."""
 
+    def __init__(self, source: Source, staging: Path, options: ConvertOptions) -> None:
+        self._source, self._staging, self._options = source, staging, options
+        self._preprocess = Preprocess.for_camera(options.embodiment.camera())
+        self._blur = FaceBlur(options.blur_faces) if options.blur_faces else None
+        self._histogram = ActionHistogram(options.embodiment)
+        self._faces = 0
 
-class SegmentWriter:
-    """Gathers the ticks of a segment, with their truth, and writes it as one or more episodes. Holds one episode."""
-
-    def __init__(
-        self,
-        name: str,
-        staging: Path,
-        options: ConvertOptions,
-        structures: dict[str, dict[str, Any]] | None,
-        preprocess: Preprocess,
-    ) -> None:
-        self.report = RecordingReport(recording=name)
-        self._staging, self._options, self._structures, self._preprocess = staging, options, structures, preprocess
-        self._reasons: Counter[str] = Counter()
-        self._ticks: list[Tick] = []
-        self._labels: dict[int, NDArray[np.uint16]] = {}
-        self._waiting: OrderedDict[int, ImageValue] = OrderedDict()
-        self._steps_ns: list[int] = []
-        self._last_ns = 0
-
-    def add(self, tick: Tick) -> None:
-        """Take the next tick of the synchronizer."""
-        if tick.action_from_previous is None:
-            self._flush()
-            self.report.segments += 1
-        else:
-            self._steps_ns.append(tick.stamp_ns - self._last_ns)
-            if len(self._ticks) >= self._options.max_length:
-                self._flush()
-        self._last_ns = tick.stamp_ns
-        self._ticks.append(tick)
-        self.report.ticks += 1
-        if (truth := self._waiting.pop(tick.stamp_ns, None)) is not None:
-            self._keep_truth(tick.stamp_ns, truth)
-
-    def add_truth(self, item: Stamped) -> None:
-        """Take a truth image; it may come before or shortly after the tick of the same stamp."""
-        if not isinstance(item.value, ImageValue):
-            return
-        if any(tick.stamp_ns == item.stamp_ns for tick in self._ticks[-8:]):
-            self._keep_truth(item.stamp_ns, item.value)
-            return
-        self._waiting[item.stamp_ns] = item.value
-        if len(self._waiting) > _TRUTH_KEPT:
-            self._waiting.popitem(last=False)
-
-    def finish(self) -> None:
-        """Write what is left and complete the report."""
-        self._flush()
-        self.report.reasons = dict(self._reasons)
-        if self._steps_ns:
-            self.report.tick_rate_hz = round(1e9 / float(np.median(self._steps_ns)), 4)
-
-    def _keep_truth(self, stamp_ns: int, truth: ImageValue) -> None:
-        try:
-            self._labels[stamp_ns] = self._preprocess.labels(truth.labels())
-        except DataError:  # the frames are good without it: only this episode's truth is lost
-            self._reasons[TRUTH_UNDECODABLE] += 1
-
-    def _flush(self) -> None:
-        ticks, labels = self._ticks, self._labels
-        self._ticks, self._labels = [], {}
-        if not ticks:
-            return
-        if len(ticks) < self._options.min_length:
-            self._reasons[TOO_SHORT] += len(ticks)
-            return
-        truth = [labels.get(tick.stamp_ns) for tick in ticks]
-        known = [label for label in truth if label is not None]
-        complete = len(known) == len(ticks)
-        data = EpisodeData(
-            frames=np.stack([tick.frame for tick in ticks]),
-            stamps_ns=np.array([tick.stamp_ns for tick in ticks], np.int64),
-            actions=np.stack([t.action_from_previous for t in ticks[1:] if t.action_from_previous is not None]),
-            segmentation=np.stack(known) if complete else None,
-            structures=self._structures if complete else None,
-        )
+    def run(self) -> RecordingReport:
         embodiment = self._options.embodiment
-        write_episode(
-            self._staging / f"{self.report.episodes:06d}",
-            data,
-            embodiment=embodiment.name,
-            rate_hz=embodiment.rate_hz,
-            recording=self.report.recording,
-            channels=embodiment.channel_names,
-        )
-        self.report.has_truth = complete and (self.report.has_truth or not self.report.episodes)
-        self.report.episodes += 1
-        self.report.kept += len(ticks)
+        with self._source.open() as recording:
+            image, motions = choose_topics(recording, self._options)
+            lag = estimate_lag(recording, image, motions[0], embodiment)
+            corrected_s = _correction(self._options.lag, lag)
+            sync = TickSynchronizer.for_embodiment(
+                embodiment,
+                image_lag_s=corrected_s,
+                max_gap_s=self._options.max_image_gap_s,
+                max_odom_gap_s=self._options.max_motion_gap_s,
+                on_action=self._histogram.add,
+            )
+            motion = Motion(embodiment, sync)
+            structures = _read_structures(recording)
+            topics = [image.name, *dict.fromkeys(topic.name for topic in motions)]
+            timeline = Timeline([*topics, _KEPT])
+            writer = SegmentWriter(
+                self._staging,
+                self._options,
+                self._preprocess,
+                structures=structures,
+                on_kept=lambda stamp_ns: timeline.add(_KEPT, stamp_ns),
+            )
+            for item in recording.read([*topics, SEGMENTATION_TOPIC] if structures is not None else topics):
+                if item.topic == SEGMENTATION_TOPIC:
+                    writer.add_truth(item)
+                    continue
+                timeline.add(item.topic, item.stamp_ns)
+                for tick in self._feed(sync, motion, item):
+                    writer.add(tick)
+            motion.finish()
+            sync.finish()
+            writer.finish()
+            report = RecordingReport(
+                recording=self._source.name,
+                kind="bag" if isinstance(recording, Bag) else "episode",
+                fingerprint=self._source.fingerprint(),
+                duration_s=round(recording.duration_s, 6),
+                start_ns=timeline.start_ns or 0,
+                image_topic=image.name,
+                motion_topic=", ".join(topic.name for topic in motions),
+                task=self._options.task or recording.task,
+                damage=list(recording.damage),
+                warnings=[*recording.damage, *recording.notes, *motion.problems()],
+                timeline=timeline.facts(kept=_KEPT),
+            )
+            stats = {image.name: sync.image_stats, **motion.stats}
+            report.topics = [_topic_facts(recording.topics[name], stats.get(name)) for name in topics]
+        self._tell(report, writer, sync, stats, lag, corrected_s)
+        judge(report, embodiment, min_length=self._options.min_length)
+        self._save(report, writer)
+        return report
+
+    def _feed(self, sync: TickSynchronizer, motion: Motion, item: Stamped) -> list[Any]:
+        if isinstance(item.value, ImageValue):
+            return list(sync.add_image(item.stamp_ns, self._picture(item.value)))
+        if isinstance(item.value, _MOTION):
+            return motion.add(item.stamp_ns, item.value, topic=item.topic)
+        return []
+
+    def _picture(self, value: ImageValue) -> Callable[[], ImageArray]:
+        """Decodes and preprocesses an image that becomes a tick; faces are blurred at full resolution, before."""
+
+        def decode() -> ImageArray:
+            image = value.decode()
+            if self._blur is not None:
+                image, faces = self._blur(image)
+                self._faces += faces
+            return self._preprocess(image)
+
+        return decode
+
+    def _tell(
+        self,
+        report: RecordingReport,
+        writer: SegmentWriter,
+        sync: TickSynchronizer,
+        stats: dict[str, SourceStats],
+        lag: LagEstimate | None,
+        corrected_s: float,
+    ) -> None:
+        embodiment = self._options.embodiment
+        report.frames_in, report.ticks, report.kept = sync.images_in, writer.ticks, writer.kept
+        report.segments, report.episodes = writer.segments, len(writer.embeddings)
+        reasons = Counter({reason.value: count for reason, count in sync.drops.items()}) + writer.reasons
+        report.reasons = dict(sorted(reasons.items()))
+        report.dropped = sum(count for reason, count in reasons.items() if not reason.endswith("(break)"))
+        report.exclusions = as_json(writer.exclusions)
+        report.excluded_frames = sum(item.frames for item in writer.exclusions)
+        report.tick_rate_hz = writer.tick_rate_hz
+        report.gaps = [
+            {"topic": name, "start_ns": start, "end_ns": end, "seconds": round((end - start) * 1e-9, 6)}
+            for name, source in stats.items()
+            for start, end in source.gaps
+        ]
+        report.lag = None
+        if lag is not None:
+            after = lag.correlation_at(corrected_s) if corrected_s else lag.correlation_best
+            report.lag = {**lag.to_json(), "corrected_s": corrected_s, "correlation_after": round(after, 4)}
+        report.histograms = self._histogram.facts()
+        report.quality, report.has_truth = writer.quality, writer.has_truth and writer.kept > 0
+        report.faces_blurred = self._faces
+        if sync.largest_action is not None:
+            sizes = (round(float(value), 9) for value in sync.largest_action)
+            report.largest_action = dict(zip(embodiment.channel_names, sizes, strict=True))
+            if (typical := sync.typical_action()) is not None:
+                report.warnings += suspicious_units(
+                    sync.largest_action, typical, embodiment, largest_state=sync.largest_state
+                )
+        if writer.strip:
+            report.strip = f"report/strips/{self._source.name}.jpg"
+
+    def _save(self, report: RecordingReport, writer: SegmentWriter) -> None:
+        if writer.strip:
+            save_strip(self._staging / STRIP, writer.strip)
+        with (self._staging / EMBEDDINGS).open("wb") as file:
+            np.save(file, np.stack(writer.embeddings), allow_pickle=False)
+            fsync(file)
+        write_text(self._staging / REPORT, json.dumps(report.to_json(), indent=1))
 
 
-def _read_structures(bag: Bag) -> dict[str, dict[str, Any]] | None:
-    if STRUCTURES_TOPIC not in bag.topics:
+def _correction(wanted: str | float, lag: LagEstimate | None) -> float:
+    if wanted == REPORT_LAG:
+        return 0.0
+    if wanted == CORRECT_LAG:
+        return round(lag.seconds, 9) if lag is not None and lag.convincing else 0.0
+    return float(wanted)
+
+
+def _topic_facts(topic: Topic, stats: SourceStats | None) -> dict[str, Any]:
+    found = {} if stats is None else stats.summary()
+    return {"name": topic.name, "type": topic.type, **found, "count": topic.count}
+
+
+def _read_structures(recording: Recording) -> dict[str, dict[str, Any]] | None:
+    if SEGMENTATION_TOPIC not in recording.topics or STRUCTURES_TOPIC not in recording.topics:
         return None
-    for item in _texts(bag):
+    for item in _texts(recording):
         try:
             found = json.loads(item)
         except ValueError as error:
-            raise DataError(f"{STRUCTURES_TOPIC} of {bag.path} is not JSON: {error}; record it again") from error
+            raise DataError(f"{STRUCTURES_TOPIC} of {recording.path} is not JSON: {error}; record it again") from error
         if isinstance(found, dict) and all(isinstance(v, dict) for v in found.values()):
             return {str(key): dict(value) for key, value in found.items()}
-        raise DataError(f"{STRUCTURES_TOPIC} of {bag.path} must map ids to objects; record it again")
+        raise DataError(f"{STRUCTURES_TOPIC} of {recording.path} must map ids to objects; record it again")
     return None
 
 
-def _texts(bag: Bag) -> Iterator[str]:
-    for item in bag.read([STRUCTURES_TOPIC]):
+def _texts(recording: Recording) -> Iterator[str]:
+    for item in recording.read([STRUCTURES_TOPIC]):
         if isinstance(item.value, TextValue):
             yield item.value.text
-
-
-def _judge(report: RecordingReport, embodiment: Embodiment, options: ConvertOptions) -> None:
-    """Warn about what a reader of the dataset should know; raise DataError when nothing came of the recording."""
-    low, high = embodiment.limits[:, 0], embodiment.limits[:, 1]
-    excess = [
-        f"{c.name} up to {report.largest_action[c.name]:.3g} {c.unit} a tick (limit {max(-a, b):.3g})"
-        for c, a, b in zip(embodiment.channels, low, high, strict=True)
-        if c.name in report.largest_action and report.largest_action[c.name] > max(-a, b) * 1.0001
-    ]
-    if report.image_lag_s:
-        report.warnings.append(
-            f"the camera lags odometry by {report.image_lag_s:.3g} s (correlation {report.lag_confidence}): corrected;"
-            f" a live node on this robot needs image_lag_s {report.image_lag_s:.3g}"
-        )
-    if excess:
-        report.warnings.append(
-            f"motion beyond the limits of {embodiment.name}: {'; '.join(excess)}: segments were cut there;"
-            f" a faster robot needs an embodiment with its own limits"
-        )
-    if report.tick_rate_hz is not None and abs(report.tick_rate_hz / embodiment.rate_hz - 1) > 0.15:
-        report.warnings.append(
-            f"ticks come at {report.tick_rate_hz:.3g} Hz, the embodiment says {embodiment.rate_hz:g} Hz:"
-            f" the images are too slow or too sparse for it; convert with --rate-hz {report.tick_rate_hz:.3g}"
-        )
-    if report.episodes:
-        return
-    why = ", ".join(f"{reason} {count}" for reason, count in report.reasons.items()) or "nothing was dropped"
-    hint = "; ".join(report.warnings) or f"give a longer recording or a --min-length below {options.min_length}"
-    raise DataError(
-        f"recording {report.recording!r} holds no segment of {options.min_length} ticks at {embodiment.rate_hz:g} Hz:"
-        f" {report.frames_in} images gave {report.ticks} ticks in {report.segments} segments ({why}); {hint}"
-    )

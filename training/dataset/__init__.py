@@ -1,1 +1,1 @@
-"""Datasets on disk: the LeRobot v3.0 layout and what egowm keeps beside it."""
+"""Datasets on disk: LeRobot v3.0 (parquet, mp4, JSON), with what egowm adds beside it."""

@@ -1,6 +1,6 @@
 """Live messages to contexts: the synchroniser and window of the dataset, plus words for all that is skipped.
 
-Every image and odometry message goes through ``egowm_core.data`` exactly as a recording does. What is skipped comes
+Every image and motion message goes through ``egowm_core.data`` exactly as a recording does. What is skipped comes
 back as ``Skip`` with a sentence for the log. Knows no ROS (messages are duck-typed) and no model; calls must be
 serialised by the caller.
 
@@ -10,7 +10,7 @@ them); another aspect would show the model another field of view, so it is refus
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,14 +18,25 @@ from typing import Any
 import numpy as np
 
 from egowm_core.data.images import decode_image
-from egowm_core.data.messages import odometry_pose, stamp_ns
+from egowm_core.data.messages import motion_value, stamp_ns
+from egowm_core.data.motion import Motion
 from egowm_core.data.preprocess import Preprocess
 from egowm_core.data.sync import Drop, Tick, TickSynchronizer
+from egowm_core.data.values import ODOMETRY
 from egowm_core.data.window import ContextBuffer, Sample
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import DataError
 from egowm_core.types import NANOSECONDS_PER_SECOND, FloatArray, Frames, ImageArray
 
+_JOINT_DROPS = frozenset(
+    {
+        Drop.JOINTS_MALFORMED,
+        Drop.JOINTS_EMPTY,
+        Drop.JOINTS_INCOMPLETE,
+        Drop.JOINT_NOT_FINITE,
+        Drop.JOINT_REPEATED,
+    }
+)
 _ASPECT_TOLERANCE = 0.01
 _MAX_ARRIVALS = 256
 _STARTUP_POSES = 10  # pictures from before the first odometry are no trouble
@@ -49,7 +60,7 @@ class Progress:
 
 
 class LiveContext:
-    """The newest consistent context of one camera and one odometry stream.
+    """The newest consistent context of one camera and the topics that measure the robot's motion.
 
     ``context_frames`` and ``horizon`` say how much is kept: a context, and a hindsight sample of ``horizon`` frames.
     """
@@ -58,7 +69,9 @@ class LiveContext:
         self._embodiment = embodiment
         self.preprocess = Preprocess.for_camera(embodiment.camera())
         self._sync = TickSynchronizer.for_embodiment(embodiment, image_lag_s=image_lag_s)
+        self._motion = Motion(embodiment, self._sync)
         self._buffer = ContextBuffer(context_frames, horizon)
+        self._states: deque[tuple[int, FloatArray]] = deque(maxlen=context_frames + horizon)
         self._size: tuple[int, int] | None = None  # of the first picture
         self._undecodable = ""
         self._arrivals: OrderedDict[int, float] = OrderedDict()
@@ -83,6 +96,14 @@ class LiveContext:
         """(D,) motion that led to the newest tick; None on the first of a segment."""
         return None if self._newest is None else self._newest.action_from_previous
 
+    def state_at(self, stamp_ns: int) -> FloatArray | None:
+        """(S,) state measured at the tick of this stamp; None once it is longer ago than a hindsight sample."""
+        return next((state for at_ns, state in self._states if at_ns == stamp_ns), None)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the motion's sources so far, a line each, such as a joint that vanished."""
+        return self._motion.problems()
+
     def context(self) -> Frames | None:
         """The newest context frames, or None while there are too few since the last break."""
         return self._buffer.context()
@@ -105,10 +126,19 @@ class LiveContext:
 
     def add_odometry(self, message: Any) -> Progress:
         """Offer a nav_msgs/Odometry."""
-        stamp = stamp_ns(message)
+        return self.add_motion(message, ODOMETRY)
+
+    def add_motion(
+        self, message: Any, message_type: str, *, topic: str = "odom", received_ns: int | None = None
+    ) -> Progress:
+        """Offer a message that measures motion; ``received_ns`` stands in for the stamp where the type has no header.
+
+        Raises DataError for a type that does not measure this embodiment's motion.
+        """
+        stamp = stamp_ns(message) if hasattr(message, "header") or received_ns is None else received_ns
         before, last_ns = self._before(), self._pose_ns
-        ticks = self._sync.add_pose(stamp, odometry_pose(message))
-        progress = self._progress(ticks, before, "odom", stamp, last_ns)
+        ticks = self._motion.add(stamp, motion_value(message, message_type), topic=topic)
+        progress = self._progress(ticks, before, topic, stamp, last_ns)
         self._pose_ns = stamp if progress.clock_reset else max(stamp, last_ns)
         return progress
 
@@ -142,6 +172,7 @@ class LiveContext:
     def _progress(self, ticks: list[Tick], before: Counter[Drop], stream: str, stamp: int, last_ns: int) -> Progress:
         for tick in ticks:
             self._buffer.push(tick)
+            self._states.append((tick.stamp_ns, tick.state))
             self.newest_arrived_s = self._arrivals.pop(tick.stamp_ns, None)
             self._newest = tick
         self.num_ticks += len(ticks)
@@ -160,6 +191,10 @@ class LiveContext:
             return f"image skipped: {self._undecodable}"
         if reason is Drop.OUTSIDE_LIMITS:
             return f"{self._measured()}; started over. Check the odometry's units and the embodiment's limits"
+        if reason in _JOINT_DROPS:
+            return self._joint_words(reason, stream)
+        if reason in (Drop.NO_ODOM, Drop.ODOM_GAP) and (known := self._motion.problems()):
+            return f"image skipped: {known[0]}"
         return {
             Drop.IMAGE_BACKWARDS: f"image {at} lies {-step_s:.3f} s before the last one: skipped; stamps must increase,"
             " check that one camera alone publishes and its clock",
@@ -174,7 +209,19 @@ class LiveContext:
             Drop.NO_ODOM: f"image skipped: no odometry around its stamp (newest {stream} {at}); check that the clocks"
             " of camera and odometry agree",
             Drop.IMAGE_GAP: f"images are {gap_s:.2f} s apart, expected at most {2 * period_s:.2f} s: started over",
+            Drop.MOTION_GAP: f"odometry paused for more than {2 * period_s:.2f} s: started over; check its rate",
             Drop.CLOCK_RESET: f"{stream} {at} jumped {step_s:.1f} s: the clock was reset, started over",
+        }[reason]
+
+    def _joint_words(self, reason: Drop, stream: str) -> str:
+        known = "; ".join(self._motion.problems()[:1])
+        return {
+            Drop.JOINTS_MALFORMED: f"a message on {stream} was skipped: its names and positions differ in number;"
+            " fix the driver's message",
+            Drop.JOINTS_EMPTY: f"a message on {stream} names no joint; fix its publisher",
+            Drop.JOINTS_INCOMPLETE: f"not every joint is known: {known or 'a joint paused'}",
+            Drop.JOINT_NOT_FINITE: f"a joint on {stream} is not finite: {known or 'check its driver'}",
+            Drop.JOINT_REPEATED: f"a joint on {stream} has several positions: {known or 'check its driver'}",
         }[reason]
 
     def _measured(self) -> str:

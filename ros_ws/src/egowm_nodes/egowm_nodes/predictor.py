@@ -14,19 +14,23 @@ import torch
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import CheckpointError, ConfigError, EmbodimentError
 from egowm_core.loading import load_world_model
-from egowm_core.types import ActionSequence, Frames, Rollout, StampArray
+from egowm_core.types import ActionSequence, FloatArray, Frames, Rollout, StampArray
 from egowm_core.world_model import WorldModel
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prediction to make. ``observed_stamps_ns`` (T,) are known in hindsight only; steady times in s."""
+    """One prediction to make. ``observed_stamps_ns`` (T,) are known in hindsight only; steady times in s.
+
+    ``state`` (S,) was measured at the last context frame; for embodiments with states.
+    """
 
     context: Frames
     actions: ActionSequence
     observed_stamps_ns: StampArray | None = None
     arrived_s: float | None = None  # when the newest context picture came
     offered_s: float = 0.0
+    state: FloatArray | None = None
 
 
 def fit_to_rate(model: WorldModel, tick_rate_hz: float) -> bool:
@@ -93,7 +97,9 @@ class Predictor:
         grey = np.full((count, camera.height, camera.width, 3), 127, np.uint8)
         still = np.clip(0.0, *self.model.embodiment.limits.T).astype(np.float32)
         request = Request(
-            Frames(grey, np.arange(count, dtype=np.int64)), ActionSequence(np.repeat(still[None], self.horizon, axis=0))
+            Frames(grey, np.arange(count, dtype=np.int64)),
+            ActionSequence(np.repeat(still[None], self.horizon, axis=0)),
+            state=np.zeros(len(self.model.embodiment.states), np.float32),
         )
         self.predict(request)
         return self.predict(request).timings_s["total"]
@@ -105,7 +111,11 @@ class Predictor:
             RolloutError, EmbodimentError: as ``WorldModel.rollout``.
         """
         rollout = self.model.rollout(
-            request.context, request.actions, seed=seed, num_denoising_steps=num_denoising_steps or None
+            request.context,
+            request.actions,
+            state=request.state if self.model.embodiment.states else None,
+            seed=seed,
+            num_denoising_steps=num_denoising_steps or None,
         )
         if request.observed_stamps_ns is None:
             return rollout

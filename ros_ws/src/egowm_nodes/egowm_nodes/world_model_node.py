@@ -5,7 +5,8 @@ A lifecycle node around plain parts: ``live_context`` (messages to contexts), ``
 
     python -m egowm_nodes.world_model_node --ros-args -p auto_start:=true -p checkpoint:=embedded:base_3dof
 
-Subscribes image, image/compressed, camera_info, odom, actions, cmd_vel. Publishes ~/rollout for every tick with
+Subscribes image, image/compressed, camera_info, actions, the topics that the embodiment measures motion by (odom,
+joint_states, ...) and, for a planar base, cmd_vel. Publishes ~/rollout for every tick with
 planned or held actions and, every ``hindsight_every`` ticks, with the executed ones; ~/predicted/image_raw (and
 compressed, camera_info), one future frame per prediction stamped with its future time; ~/predicted/strip; /diagnostics.
 """
@@ -15,16 +16,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from egowm_msgs.msg import ActionSequence as ActionSequenceMsg
 from egowm_msgs.msg import Rollout as RolloutMsg
-from geometry_msgs.msg import Twist
+from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, JointState
 
+from egowm_core.channels import ActionTopic
 from egowm_core.data.messages import twist_velocity
+from egowm_core.data.motion import motion_sources, motion_types
+from egowm_core.data.values import ODOMETRY
 from egowm_core.errors import ConfigError, EgowmError
 from egowm_core.types import ActionSequence, ActionSource, Frames
 from egowm_nodes import conversions
@@ -40,7 +45,13 @@ from egowm_nodes.worker import LatestWorker
 from egowm_nodes.world_model_params import WorldModelParams
 from egowm_nodes.world_model_status import Figures, world_model_statuses
 
-ODOMETRY_TYPE = "nav_msgs/msg/Odometry"
+MOTION_TYPES: dict[str, type[Any]] = {
+    ODOMETRY: Odometry,
+    "geometry_msgs/msg/PoseStamped": PoseStamped,
+    "geometry_msgs/msg/Twist": Twist,
+    "geometry_msgs/msg/TwistStamped": TwistStamped,
+    "sensor_msgs/msg/JointState": JointState,
+}
 LIVE, HINDSIGHT = "live", "hindsight"
 
 
@@ -69,9 +80,7 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
             tick_rate_hz=p.tick_rate_hz,
             num_threads=p.num_threads,
         )
-        source = predictor.model.embodiment.action_source.type
-        if source != ODOMETRY_TYPE:
-            raise ConfigError(f"the checkpoint's actions are measured by {source}; this node reads {ODOMETRY_TYPE}")
+        motion_types(predictor.model.embodiment, explicit=False)  # refuses what nothing here measures
         self._check_predicted_frame(predictor)
         took_s = predictor.warm_up()
         self._predictor = predictor
@@ -111,8 +120,14 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         self._images = ImageInput(self, p.image_transport, self._on_image, timeout_s=p.input_timeout_s)
         sensor = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)  # matches any publisher
         self._inputs = [
-            self.create_subscription(Odometry, "odom", self._on_odometry, sensor),
-            self.create_subscription(Twist, "cmd_vel", self._on_command, sensor),
+            self.create_subscription(
+                MOTION_TYPES[s.type], "odom" if s.type == ODOMETRY else s.topic, partial(self._on_motion, s), sensor
+            )
+            for s in motion_sources(model.embodiment)
+        ]
+        if model.embodiment.integrate == "se2":
+            self._inputs.append(self.create_subscription(Twist, "cmd_vel", self._on_command, sensor))
+        self._inputs += [
             self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data),
             self.create_subscription(ActionSequenceMsg, "actions", self._on_plan, QoSProfile(depth=5)),
         ]
@@ -161,11 +176,12 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         self._frame_id = message.header.frame_id or self._frame_id
         self._advance(self._live.add_image(message, arrived_s=arrived_s))
 
-    def _on_odometry(self, message: Odometry) -> None:
+    def _on_motion(self, source: ActionTopic, message: Any) -> None:
         if self._live is None:
             return
         self._odometry_watch.arrived()
-        self._advance(self._live.add_odometry(message))
+        now_ns = self.get_clock().now().nanoseconds
+        self._advance(self._live.add_motion(message, source.type, topic=source.topic, received_ns=now_ns))
 
     def _on_command(self, message: Twist) -> None:
         try:
@@ -200,14 +216,22 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         if (context := live.context()) is not None:
             self._choice = self._chooser.choose(int(context.stamps_ns[-1]), live.last_action, now_s=now_s)
             if self._choice is not None:
-                request = Request(context, self._choice.actions, arrived_s=live.newest_arrived_s, offered_s=now_s)
+                request = Request(
+                    context,
+                    self._choice.actions,
+                    arrived_s=live.newest_arrived_s,
+                    offered_s=now_s,
+                    state=live.state_at(int(context.stamps_ns[-1])),
+                )
                 self._worker.offer(LIVE, request)
         every = self.parameters.hindsight_every
         if every and live.num_ticks - self._hindsight_at >= every and (sample := live.hindsight()) is not None:
             self._hindsight_at = live.num_ticks
             executed = ActionSequence(sample.actions, ActionSource.EXECUTED)
             then = Frames(sample.context_images, sample.context_stamps)
-            self._worker.offer(HINDSIGHT, Request(then, executed, sample.future_stamps, offered_s=now_s))
+            state = live.state_at(int(then.stamps_ns[-1]))
+            request = Request(then, executed, sample.future_stamps, offered_s=now_s, state=state)
+            self._worker.offer(HINDSIGHT, request)
 
     # ---- predictions, on the inference thread -------------------------------------------------------------------
 

@@ -1,0 +1,104 @@
+"""The module that is trained: a denoiser behind its objective, with an action path for each embodiment.
+
+One forward pass is the whole of what a wrapper for several processes sees, so that hooks for gradients and sharded
+weights fire where they should. Knows nothing of processes, steps or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from egowm_core.diffusion.denoiser import Context, per_frame
+from egowm_core.models.action_encoder import ActionEncoder, StateEncoder
+from egowm_core.models.adapter import BackboneDenoiser
+
+LOSS = "loss"
+
+
+class ActionPath(nn.Module):
+    """What tells a shared backbone of one robot: the encoders of its actions (Z_a) and initial state (Z_s)."""
+
+    def __init__(self, action_encoder: ActionEncoder | None, state_encoder: StateEncoder | None) -> None:
+        super().__init__()
+        self.action_encoder = action_encoder
+        self.state_encoder = state_encoder
+
+    @classmethod
+    def of(cls, denoiser: BackboneDenoiser) -> ActionPath:
+        """The denoiser's own."""
+        return cls(denoiser.action_encoder, denoiser.state_encoder)
+
+
+class Objective(nn.Module):
+    """The denoising objective of a backbone; with ``paths``, of one embodiment at a time.
+
+    Without ``paths`` the denoiser keeps its own encoders, whatever the embodiment is called. With them it has none of
+    its own: those of the embodiment in use are attached while a pass runs.
+    """
+
+    def __init__(self, denoiser: BackboneDenoiser, paths: Mapping[str, ActionPath] | None = None) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.paths = nn.ModuleDict({_key(name): path for name, path in (paths or {}).items()})
+        self._no_split_modules = _blocks(denoiser.stock)  # what FSDP shards each by itself, unless it is told
+        if self.paths:
+            self.detach()
+
+    def forward(self, call: str, embodiment: str, *arguments: Any, **options: Any) -> Any:
+        """``LOSS`` with the arguments of :meth:`loss`, or a method of the denoiser by name."""
+        with self.using(embodiment) as denoiser:
+            called = self.loss if call == LOSS else getattr(denoiser, call)
+            return called(*arguments, **options)
+
+    def loss(self, clean: Tensor, context: Context, actions: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+        """Weighted denoising error (EDM, equation 8; for flow preconditioning the velocity's error), a scalar.
+
+        As :func:`egowm_core.diffusion.losses.denoising_loss`, of noise that is given: ``clean`` and unit ``noise``
+        (B,T,C,h,w), ``sigma`` (B,1) or (B,T), ``actions`` (B,T * temporal_factor,D).
+        """
+        sigma = sigma.expand(clean.shape[:2])
+        noisy = clean + per_frame(sigma) * noise.to(clean)
+        error = (self.denoiser.denoise(noisy, sigma, context, actions).float() - clean).square()
+        return (error * per_frame(self.denoiser.preconditioning.loss_weight(sigma))).mean()
+
+    @contextmanager
+    def using(self, embodiment: str) -> Iterator[BackboneDenoiser]:
+        """The denoiser as the robot ``embodiment`` needs it, for as long as the context lasts."""
+        if not self.paths:
+            yield self.denoiser
+            return
+        self.attach(embodiment)
+        try:
+            yield self.denoiser
+        finally:
+            self.detach()
+
+    def attach(self, embodiment: str) -> BackboneDenoiser:
+        """Give the denoiser the encoders of ``embodiment`` for good; a no-op without paths."""
+        if self.paths:
+            path = self.paths[_key(embodiment)]
+            self.denoiser.action_encoder, self.denoiser.state_encoder = path.action_encoder, path.state_encoder  # type: ignore[assignment]
+        return self.denoiser
+
+    def detach(self) -> None:
+        """Take the encoders off the denoiser: their home is ``paths``."""
+        self.denoiser.action_encoder = self.denoiser.state_encoder = None
+
+    def action_paths(self) -> list[ActionPath]:
+        """Of all embodiments."""
+        return list(self.paths.values()) if self.paths else [ActionPath.of(self.denoiser)]  # type: ignore[arg-type]
+
+
+def _blocks(stock: nn.Module) -> list[str]:
+    """Names of the classes that a stock module is made of, as far as it names and has them."""
+    present = {type(module).__name__ for module in stock.modules()}
+    return [name for name in getattr(stock, "_no_split_modules", None) or () if name in present]
+
+
+def _key(name: str) -> str:
+    """Names of modules may hold no dot."""
+    return name.replace(".", "_")

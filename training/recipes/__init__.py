@@ -1,0 +1,1 @@
+"""Recipes for public data sets: documents, embodiments, and scripts that turn other formats into bags."""
