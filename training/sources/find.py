@@ -63,7 +63,7 @@ class Source:
             digest.update(json.dumps([files.index, files.length, files.tasks, cuts]).encode())
         for file in self._files():
             size = file.stat().st_size
-            digest.update(f"{file.relative_to(self.path).as_posix() or file.name} {size}\n".encode())
+            digest.update(f"{file.relative_to(self.path).as_posix()} {size}\n".encode())
             with file.open("rb") as opened:
                 digest.update(opened.read(_SAMPLED))
                 opened.seek(max(_SAMPLED, size - _SAMPLED))
