@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -110,8 +112,8 @@ def test_sharded_weights_train_stop_and_go_on_as_whole_ones(data: Path, tmp_path
 def test_blocks_of_a_unet_are_sharded_with_their_hooks(data: Path, tmp_path: Path) -> None:
     """Actions enter the UNet by hooks on its blocks; sharded one by one, with rollouts and the curve between."""
     run: dict[str, Any] = {
-        "denoiser_run": {"adam_epsilon": 1e-3, "steps": 3},
-        "watch": {"rollouts_every": 2, "curve_every": 2, "rollout_clips": 1},
+        "denoiser_run": {"adam_epsilon": 1e-3, "steps": 4, "learning_rate": 1e-2},
+        "watch": {"rollouts_every": 1, "curve_every": 2, "rollout_clips": 1},
     }
     train(configured(data, tmp_path / "one", **run))
     run_together(written(tmp_path / "a.yaml", settings(data, tmp_path / "a", **run)), 2, **SHARDED, **UNET_SHARDS)
@@ -120,7 +122,9 @@ def test_blocks_of_a_unet_are_sharded_with_their_hooks(data: Path, tmp_path: Pat
     assert largest_difference(one, sharded) < 1e-6
     curves = [(tmp_path / name / "curve.csv").read_text().splitlines() for name in ("one", "a")]
     assert curves[0][0] == curves[1][0] and len(curves[1]) == 3
-    assert {path.name for path in (tmp_path / "a" / "validation").iterdir()} == {"step_000002.jpg", "step_000003.jpg"}
+    for path in (tmp_path / "one" / "validation").iterdir():  # of the averaged weights
+        pictures = [cv2.imread(str(tmp_path / name / "validation" / path.name)).astype(int) for name in ("one", "a")]
+        assert np.abs(pictures[0] - pictures[1]).max() <= 6
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
@@ -162,7 +166,7 @@ def test_a_run_goes_on_only_with_the_settings_it_began_with(data: Path, tmp_path
     refused: list[tuple[dict[str, Any], str]] = [
         ({"denoiser_run": {"batch_size": 2}}, r"the denoiser was begun with denoiser_run.batch_size = 4, now it is 2"),
         ({"denoiser": {**UNET, "context_frames": 2}}, r"denoiser.context_frames = 'its default', now it is 2"),
-        ({"vae": {"block_out_channels": [32, 48]}}, r"the autoencoder was begun with vae.block_out_channels"),
+        ({"vae": {"block_out_channels": [32, 64]}}, r"the autoencoder was begun with vae.block_out_channels"),
         ({"seed": 1}, r"seed = 0, now it is 1"),
     ]
     for changes, message in refused:

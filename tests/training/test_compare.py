@@ -12,7 +12,8 @@ from egowm_core.checkpoint import load_checkpoint
 from egowm_core.errors import ConfigError
 from egowm_core.loading import load_world_model
 from tests.training.bag_fixtures import drive
-from training import compare, convert
+from training import compare
+from training.convert import cli as convert
 from training.variants import load_comparison, merge
 
 CONFIG = {
@@ -61,7 +62,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     for number in range(2):
         drive(root / "bags" / f"drive_{number}")
-    arguments = [str(root / "bags"), str(root / "dataset"), "--embodiment", "base_3dof"]
+    arguments = [str(root / "bags"), str(root / "dataset"), "--embodiment", "base_3dof", "--curate", "none"]
     assert convert.main(arguments) == 0
     return root / "dataset"
 

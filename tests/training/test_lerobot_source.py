@@ -19,7 +19,9 @@ from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import DataError
 from tests.training import lerobot_fixtures as sets
 from tests.training.dataset_fixtures import build, number_of, robot
+from tests.training.mutations import mutate
 from training.dataset.video import VideoCodec
+from training.sources.find import find_sources
 from training.sources.lerobot import LeRobotEpisode
 from training.sources.lerobot_meta import Feature
 from training.sources.lerobot_vectors import vectors
@@ -105,13 +107,28 @@ def test_frames_stored_out_of_order_are_found_in_the_middle_of_a_file(tmp_path):
     with av.open(str(file)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     with av.open(str(file), "w") as container:
-        stream = container.add_stream("libx264", rate=4, options={"bf": "3", "g": "50", "crf": "1"})
+        stream = container.add_stream("libx264", rate=4, options={"bf": "3", "g": "10", "crf": "1"})
         stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], "yuv444p"
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     assert numbers(values(tmp_path / "room", 1, [ROBOT_CAMERA])) == list(range(9, 29))
     assert numbers(values(tmp_path / "room", 0, [ROBOT_CAMERA])) == list(range(9))
+
+
+def test_only_the_episodes_own_part_of_a_file_is_decoded(tmp_path):
+    """What comes before it in the file is destroyed, and nobody notices."""
+    build(tmp_path / "room", codec=VideoCodec("lossless"))
+    (file,) = (tmp_path / "room/videos").glob("*/chunk-000/file-000.mp4")
+    with av.open(str(file)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pos is not None]
+    data = bytearray(file.read_bytes())
+    for packet in packets[:11]:  # of episodes 0 and 1
+        data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    file.write_bytes(data)
+    assert numbers(values(tmp_path / "room", 2, [ROBOT_CAMERA])) == list(range(11, 31))
+    with pytest.raises(DataError):
+        numbers(values(tmp_path / "room", 0, [ROBOT_CAMERA]))
 
 
 def test_the_state_is_chosen_and_not_the_action(tmp_path):
@@ -132,6 +149,7 @@ def test_of_several_cameras_one_is_asked_for(tmp_path):
     with LeRobotEpisode(root, 0) as recording:
         assert choose_topic(recording.topics, "camera/image", IMAGE_TYPES).name == cameras[0]
         assert f"{cameras[1]} is not offered" in recording.notes[0]
+    assert find_sources([root])[0].episode == 0
 
 
 @pytest.mark.parametrize(
@@ -248,6 +266,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: sets.write_video(sets.video_file(r, 0), range(12), rate_hz=20),
         r"frame at 0\.050000 s belongs to no row; row 1 is at 0\.1",
     ),
+    "video of a lower rate": (
+        lambda r: sets.write_video(sets.video_file(r, 0), range(12), rate_hz=5),
+        r"frame at 0\.200000 s comes next, but row 1 is at 0\.1",
+    ),
     "no timestamps": (_rows(timestamp=None), r"no column 'timestamp'"),
     "times that stand still": (_rows(timestamp=np.zeros(12, np.float32)), "timestamp of row 1 of episode 0 is 0.0"),
     "times that are none": (_rows(timestamp=np.where(TIMES[3] == TIMES, np.nan, TIMES)), "timestamp of row 3"),
@@ -285,6 +307,30 @@ def test_what_is_wrong_is_told_in_one_line_with_the_file(tmp_path, name):
         list(recording.read([STATE, "action", CAMERA]))
     assert "\n" not in str(caught.value)
     assert str(root) in str(caught.value)
+
+
+def test_damaged_datasets_are_read_or_refused_in_one_line(tmp_path):
+    rng = np.random.default_rng(4)
+    originals = [sets.build_v21(tmp_path / "arm", (12, 5)), sets.build_v21(tmp_path / "stored", (6,), stored=True)]
+    originals.append(tmp_path / "room")
+    build(tmp_path / "room", lengths=((9, 12),), tasks=("drive",))
+    outcomes = []
+    for number in range(120):
+        original, copy = originals[number % 3], tmp_path / "damaged"
+        shutil.copytree(original, copy)
+        files = sorted(file for file in original.rglob("*") if file.is_file())
+        file = files[int(rng.integers(len(files)))]
+        mutate(file, copy / file.relative_to(original), rng)
+        try:
+            for source in find_sources([copy]):
+                with source.open() as recording:
+                    numbers(list(recording.read(list(recording.topics))))
+            outcomes.append("read")
+        except DataError as error:
+            assert "\n" not in str(error)
+            outcomes.append("refused")
+        shutil.rmtree(copy)
+    assert min(outcomes.count("read"), outcomes.count("refused")) > 20
 
 
 def test_a_v3_dataset_whose_meta_lacks_a_column_is_refused(tmp_path):

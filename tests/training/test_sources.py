@@ -19,7 +19,7 @@ from training.convert.run import convert
 from training.curation.config import load_curation
 from training.dataset.reader import Dataset
 from training.dataset.video import VideoCodec
-from training.sources.find import Source, find_sources
+from training.sources.find import Source, find_sources, unique_names
 
 
 def names(*inputs: Path, **options: Path) -> list[str]:
@@ -39,7 +39,7 @@ def test_bags_files_and_episodes_below_a_folder_are_found_by_name(tmp_path):
     touch(tmp_path / "in/.trash/old.bag")
     sets.build_v21(tmp_path / "in/arm", (3, 3))
     assert names(tmp_path / "in") == ["arm__episode_000000", "arm__episode_000001", "run", "tuesday"]
-    assert names(tmp_path / "in/tuesday.bag", tmp_path / "in/arm") == names(tmp_path / "in")[:2] + ["tuesday"]
+    assert names(tmp_path / "in/tuesday.bag", tmp_path / "in/arm") == [*names(tmp_path / "in")[:2], "tuesday"]
     assert names(tmp_path / "in", tmp_path / "in/monday") == names(tmp_path / "in")  # each only once
 
 
@@ -59,29 +59,41 @@ def test_equal_names_get_the_folders_above_and_others_stay(tmp_path):
         sets.build_v21(tmp_path / day / "arm", (3,))
         touch(tmp_path / day / "run.bag")
     touch(tmp_path / "monday/other.bag")
-    touch(tmp_path / "monday/run.mcap")
     found = find_sources([tmp_path])
     assert [source.name for source in found] == [
         "monday__arm__episode_000000",
-        *(source.name for source in found if source.name.endswith(("monday__run.bag", "monday__run.mcap"))),
+        "monday__run",
         "other",
         "tuesday__arm__episode_000000",
         "tuesday__run",
     ]
-    assert len({source.name for source in found}) == len(found) == 6
     assert find_sources([tmp_path / "tuesday", tmp_path / "monday"]) == found
 
 
+def test_equal_names_in_one_folder_keep_their_suffixes(tmp_path):
+    for name in ("run.bag", "run.mcap", "run/metadata.yaml", "stop.bag"):
+        touch(tmp_path / "in" / name)
+    assert names(tmp_path / "in") == ["run", "run.bag", "run.mcap", "stop"]
+
+
+def test_names_that_folders_do_not_tell_apart_are_refused():
+    places = [(Path(path), None) for path in ("/a/b/run", "/a__b/run", "/c/b/run")]
+    with pytest.raises(DataError, match="/a/b/run and /a__b/run would get the same name 'a__b__run'; rename one"):
+        unique_names(places)
+    assert unique_names(places[1:]) == {places[1]: "a__b__run", places[2]: "b__run"}
+
+
 def test_absent_episodes_are_no_sources_and_are_told_once(tmp_path):
-    root = sets.build_v21(tmp_path / "arm", (3, 4, 5, 3, 3), absent=(0, 2))
+    root = sets.build_v21(tmp_path / "arm", (3, 4, 5, 3, 3, 3), absent=(0, 2))
     sets.video_file(root, 3).unlink()  # rows without any picture
+    sets.data_file(root, 5).unlink()  # pictures without rows
     found = find_sources([root])
     assert [source.episode for source in found] == [1, 4]
     told = []
     for source in found:
         with source.open() as recording:
             told.append(list(recording.notes))
-    assert told == [["3 of the 5 episodes that meta/ of arm lists are not here: the others are read"], []]
+    assert told == [["4 of the 6 episodes that meta/ of arm lists are not here: the others are read"], []]
 
 
 def test_a_dataset_that_cannot_be_read_does_not_stop_the_others(tmp_path):

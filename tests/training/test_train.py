@@ -47,8 +47,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(3):
         drive(root / "bags" / f"drive_{number}")
     assert (
-        convert.main([str(root / "bags"), str(root / "dataset"), "--embodiment", "base_3dof", "--curate", "none"])
-        == 0
+        convert.main([str(root / "bags"), str(root / "dataset"), "--embodiment", "base_3dof", "--curate", "none"]) == 0
     )
     return root / "dataset"
 

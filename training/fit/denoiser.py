@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from training.fit.loader import ahead, number_of_workers
 from training.fit.lora import add_lora, merge_lora
 from training.fit.mixture import Mixture
 from training.fit.objective import LOSS, Objective
-from training.fit.processes import is_sharded, prepare, same_everywhere, share_of
+from training.fit.processes import forget_gathered, is_sharded, prepare, same_everywhere, share_of
 from training.fit.progress import Progress
 from training.fit.rollouts import Rollouts
 from training.fit.settings import check_settings, denoiser_settings
@@ -138,7 +139,7 @@ class _Loop:
             frames=length,
         )
         with progress:
-            if progress.worth_measuring and config.watch.log_every:
+            if progress.worth_measuring:
                 self._measure(progress, draws[self._first][0])
             items = ahead(draws, self._first, settings.steps, workers=workers, pin=accelerator.device.type == "cuda")
             for step, passes in progress.steps(items):
@@ -206,10 +207,20 @@ class _Loop:
             figures = self._curve.append(done, write=run.is_main, autocast=run.accelerator.autocast)
             run.accelerator.log(figures, step=done)
         if rollouts:
-            self._average.swap()
-            self._rollouts.save(done, run.accelerator, write=run.is_main)
-            self._average.swap()
+            with self._averaged():
+                self._rollouts.save(done, run.accelerator, write=run.is_main)
         self._wrapped.train()
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in place of those in training."""
+        forget_gathered(self._wrapped)
+        self._average.swap()
+        try:
+            yield
+        finally:
+            forget_gathered(self._wrapped)
+            self._average.swap()
 
     def _current_rates(self) -> dict[str, float]:
         names = ("learning_rate", "action_learning_rate")

@@ -21,6 +21,7 @@ from accelerate.utils import (
     broadcast_object_list,
 )
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from egowm_core.errors import ConfigError
 from training.config import AUTO, TrainConfig
@@ -99,6 +100,13 @@ def prepare(
     """``module`` as it is to be called from now on, and the optimizer that follows it."""
     wrapped, stepping = accelerator.prepare(module, optimizer)
     return wrapped, stepping
+
+
+def forget_gathered(module: nn.Module) -> None:
+    """Of sharded weights, drop what a pass without gradients left gathered: it may not be what the shards hold next."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
 
 
 def same_everywhere(accelerator: Accelerator, decision: bool) -> bool:

@@ -26,8 +26,8 @@ class Progress:
     def __init__(
         self, accelerator: Accelerator, *, first: int, steps: int, every: int, clips: int, frames: int
     ) -> None:
-        """``clips`` a step, of ``frames`` each; figures come ``every`` so many steps."""
-        self._accelerator, self._first, self._steps, self._every = accelerator, first, steps, max(1, every)
+        """``clips`` a step, of ``frames`` each; figures come ``every`` so many steps (0: at the end) and at the end."""
+        self._accelerator, self._first, self._steps, self._every = accelerator, first, steps, every or steps
         self._clips, self._frames = clips, frames
         self._bar = tqdm(
             initial=first, total=steps, desc="denoiser", unit="step", disable=not accelerator.is_main_process

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,28 +89,35 @@ def find_sources(inputs: Sequence[Path | str], *, besides: Path | str | None = N
         DataError: an input does not exist, cannot be read, or holds no recording.
     """
     left_out = None if besides is None else Path(besides).resolve()
-    places = sorted(
-        {place for item in inputs for place in _places_at(Path(item), left_out)},
-        key=lambda place: (str(place[0]), -1 if place[1] is None else place[1]),
-    )
-    names = {place: _name(place, 0) for place in places}
-    for depth in range(1, 1 + max((len(path.parts) for path, _ in places), default=0)):
-        counts = Counter(names.values())
-        if max(counts.values(), default=0) <= 1:
-            break
-        names = {place: _name(place, depth) if counts[name] > 1 else name for place, name in names.items()}
-    counts = Counter(names.values())
-    for (path, episode), name in names.items():
-        if counts[name] > 1 and episode is None and path.suffix:  # run and run.mcap, side by side
-            names[path, episode] = f"{name.removesuffix(path.stem)}{path.name}"
-    return sorted((Source(name, *place) for place, name in names.items()), key=lambda source: source.name)
+    places = {place for item in inputs for place in _places_at(Path(item), left_out)}
+    found = [Source(name, *place) for place, name in unique_names(places).items()]
+    return sorted(found, key=lambda source: source.name)
 
 
-def _name(place: Place, depth: int) -> str:
-    path, episode = place
-    above = path.parts[-1 - depth : -1] if depth else ()
-    name = "__".join([*(part.strip("/") or "root" for part in above), path.stem if path.is_file() else path.name])
-    return name if episode is None else f"{name}__episode_{episode:06d}"
+def unique_names(places: Collection[Place]) -> dict[Place, str]:
+    """A name for each place, by ``find_sources``' rule. Raises DataError where not even all folders tell two apart."""
+    own = _own_names(places)
+    names, depth = dict(own), 0
+    while (counts := Counter(names.values())) and max(counts.values()) > 1:
+        doubled = [place for place in places if counts[names[place]] > 1]
+        depth += 1
+        if all(depth > len(path.parts) for path, _ in doubled):
+            alike = " and ".join(sorted(str(path) for path, _ in doubled))
+            raise DataError(f"{alike} would get the same name {names[doubled[0]]!r}; rename one of them")
+        for path, episode in doubled:
+            names[path, episode] = "__".join([*path.parent.parts[1:][-depth:], own[path, episode]])
+    return names
+
+
+def _own_names(places: Collection[Place]) -> dict[Place, str]:
+    """Names without the folders above: a file's with its suffix where another of the same name lies beside it."""
+    stems = {path: path.stem if path.is_file() else path.name for path, _ in places}
+    beside = Counter((path.parent, stem) for path, stem in stems.items())
+    names = {path: path.name if beside[path.parent, stem] > 1 else stem for path, stem in stems.items()}
+    return {
+        (path, episode): names[path] if episode is None else f"{names[path]}__episode_{episode:06d}"
+        for path, episode in places
+    }
 
 
 def _places_at(root: Path, left_out: Path | None) -> list[Place]:
@@ -144,7 +151,7 @@ def _places(root: Path, left_out: Path | None) -> Iterator[Place]:
             yield path, None
         elif is_dataset(path):
             try:
-                present: Sequence[int | None] = read_meta(path).present
+                present: Sequence[int | None] = read_meta(path).present()
             except DataError:  # told when it is opened, so that it does not stop the others
                 present = ()
             yield from ((path, episode) for episode in present or (None,))

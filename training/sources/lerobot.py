@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from egowm_core.data.bag import describe
 from egowm_core.data.values import ImageValue, Stamped, Topic
-from egowm_core.embodiment import load_embodiment
-from egowm_core.errors import DataError
+from egowm_core.embodiment import Embodiment, load_embodiment
+from egowm_core.errors import DataError, EgowmError
 from egowm_core.schema import nearest
 from training.dataset.layout import EMBODIMENT, STAMP, truth_path
 from training.sources.lerobot_files import unreadable
@@ -75,8 +75,8 @@ class LeRobotEpisode:
         self._files = self._meta.episode(self.episode)
         rows = self._read_rows()
         count = len(rows.times_s)
-        own = load_embodiment(self.path / EMBODIMENT) if self._meta.is_own else None
-        found, self.notes = vectors(list(self._meta.features.values()), count, measured_by=own)
+        features = list(self._meta.features.values())
+        found, self.notes = vectors(features, count, measured_by=_own_embodiment(self._meta))
         self._vectors = {vector.topic.name: vector for vector in found}
         self._cameras = self._find_cameras(count)
         self.task = self._find_task(rows)
@@ -239,7 +239,7 @@ def _batches(files: EpisodeFiles, columns: Sequence[str], *, batch_size: int = _
                 mine = batch.filter(pc.equal(batch.column(index), pa.scalar(files.index)))
                 if mine.num_rows:
                     yield mine
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:  # broken schemas raise the latter two
         raise unreadable(path, error) from error
 
 
@@ -261,8 +261,18 @@ def _file_bytes(path: Path) -> bytes | None:
         return None
 
 
+def _own_embodiment(meta: LeRobotMeta) -> Embodiment | None:
+    """What a dataset of our own was made for; None for others. Raises DataError."""
+    if not meta.is_own:
+        return None
+    try:
+        return load_embodiment(meta.root / EMBODIMENT)
+    except EgowmError as error:
+        raise DataError(f"{meta.root / EMBODIMENT}: {' '.join(str(error).split())[:300]}; restore it") from error
+
+
 def _absent(meta: LeRobotMeta) -> str:
-    missing = len(meta.indices) - len(meta.present)
+    missing = len(meta.indices) - len(meta.present())
     if not missing:
         return ""
     listed = f"the {len(meta.indices)} episodes that meta/ of {meta.root.name} lists"

@@ -39,7 +39,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
             if missing := [name for name in columns or () if name not in names]:
                 raise DataError(f"{path} has no column {missing[0]!r}; {RESTORE}")
             return file.read(columns, use_threads=False)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise unreadable(path, error) from error
 
 

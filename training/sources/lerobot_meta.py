@@ -93,9 +93,8 @@ class LeRobotMeta:
         """Whether egowm-convert made it."""
         return (self.root / SETTINGS).is_file()
 
-    @cached_property
     def present(self) -> list[int]:
-        """Numbers of the episodes that can be read here."""
+        """Numbers of the episodes that can be read here, as it is now."""
         return [index for index in self.indices if self.episode(index).is_present]
 
     def first_present(self) -> int | None:

@@ -65,11 +65,11 @@ def read_pictures(piece: Piece, times_s: NDArray[np.float64], period_s: float) -
     """
     try:
         # the format is given, so that a file of another kind (a playlist, say) is not followed to other files
-        with av.open(str(piece.path.absolute()), format="mp4") as container:
-            if not container.streams.video:
-                raise DataError(f"{piece.path} has no video stream; {_RESTORE}")
-            stream = container.streams.video[0]
-            context = stream.codec_context
+        with av.open(str(piece.path.absolute()), format="mp4", metadata_errors="replace") as container:
+            stream: Any = container.streams.video[0] if container.streams.video else None
+            context = stream.codec_context if stream is not None else None
+            if context is None:
+                raise DataError(f"{piece.path} has no video that can be decoded; {_RESTORE}")
             context.thread_count = 1  # the converter's workers are what runs in parallel
             if max(context.height, context.width) > MAX_SIDE:
                 raise DataError(f"{piece.path} is {context.height}x{context.width}, expected up to {MAX_SIDE} a side")
@@ -78,7 +78,7 @@ def read_pictures(piece: Piece, times_s: NDArray[np.float64], period_s: float) -
             codec = context.codec.canonical_name
             for frame, place in _matched(_from(container, stream, piece, period_s), piece, times_s, period_s):
                 yield VideoFrame(DecodedFrame(frame, codec, place))
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, ValueError, ArithmeticError) as error:  # the latter of sizes that cannot be
         raise unreadable(piece.path, error) from error
 
 
