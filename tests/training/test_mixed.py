@@ -119,6 +119,11 @@ def test_datasets_that_do_not_go_together_are_refused(root: Path, tmp_path: Path
     small_dataset(tmp_path / "fast", embodiment=robot(8.0))
     with pytest.raises(ConfigError, match=r"both of 'base_3dof', but scale of 'dx'"):
         train(configured(None, tmp_path / "run", datasets=[str(root / "base"), str(tmp_path / "fast")]))
+    astray = small_dataset(tmp_path / "astray", embodiment=robot(name="base_3dof"))
+    text = (astray / "embodiment.yaml").read_text()
+    (astray / "embodiment.yaml").write_text(text.replace("name: base_3dof", "name: ../elsewhere", 1))
+    with pytest.raises(ConfigError, match=r"'../elsewhere' cannot name a file"):
+        train(configured(None, tmp_path / "run", datasets=[str(root / "base"), str(astray)]))
     with pytest.raises(ConfigError, match=r"weight -1.*positive"):
         configured(None, tmp_path, datasets=[{"path": "a", "weight": -1}])
     with pytest.raises(ConfigError, match="neither of dataset and datasets"):

@@ -148,7 +148,7 @@ def _embodiment(args: argparse.Namespace) -> Embodiment:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     *inputs, out = args.paths
     options = options_of(args)
-    with _progress(find_sources(inputs)) as on_done:
+    with _progress(find_sources(inputs, besides=out)) as on_done:
         return convert(inputs, out, options, engine=args.engine, workers=args.workers, on_done=on_done)
 
 

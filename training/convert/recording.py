@@ -191,7 +191,8 @@ class _Conversion:
         ]
         report.lag = None
         if lag is not None:
-            after = lag.correlation_at(corrected_s) if corrected_s else lag.correlation_best
+            told = self._options.lag == REPORT_LAG  # what correcting would give, otherwise what it gave
+            after = lag.correlation_best if told else lag.correlation_at(corrected_s)
             report.lag = {**lag.to_json(), "corrected_s": corrected_s, "correlation_after": round(after, 4)}
         report.histograms = self._histogram.facts()
         report.quality, report.has_truth = writer.quality, writer.has_truth and writer.kept > 0

@@ -33,7 +33,7 @@ def convert(
     A recording that fails is listed under ``failed`` with its one line and stops nothing. Raises ConfigError or
     DataError when inputs or the existing dataset do not fit, or when the dataset cannot be written.
     """
-    sources, failed = find_sources(inputs), dict[str, str]()
+    sources, failed = find_sources(inputs, besides=out), dict[str, str]()
     try:
         with DatasetDir.open(Path(out), options) as dataset:
             skipped, todo = _sorted_out(sources, dataset, failed)

@@ -117,6 +117,9 @@ def clip_likelihood(data: ClipDataset, min_motion: float) -> NDArray[np.float64]
 
 def _check_together(sources: Sequence[Source]) -> None:
     first = sources[0]
+    for source in sources:
+        if Path(source.name).name != source.name:
+            raise ConfigError(f"{source.dataset.path}: a robot called {source.name!r} cannot name a file; rename it")
     size = (first.embodiment.camera().height, first.embodiment.camera().width)
     for source in sources[1:]:
         camera = source.embodiment.camera()

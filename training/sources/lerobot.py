@@ -178,8 +178,9 @@ class LeRobotEpisode:
                 continue
             if feature.depth:
                 self.notes.append(f"{feature.name} is a depth map and not offered as a picture")
-            elif feature.name in self._files.videos and not self._files.videos[feature.name].path.is_file():
-                self.notes.append(f"{feature.name} is not offered: {self._files.videos[feature.name].path} is missing")
+            elif (piece := self._files.videos.get(feature.name)) is not None and not piece.path.is_file():
+                missing = piece.path.relative_to(self.path).as_posix()  # notes end up in reports: no place of a machine
+                self.notes.append(f"{feature.name} is not offered: {missing} is missing")
             else:
                 found[feature.name] = Topic(feature.name, _IMAGE, count)
         return found
