@@ -1,9 +1,9 @@
 """`egowm-train CONFIG`: converted datasets into checkpoint directories, resumable at any moment.
 
-One process by itself; several by accelerate or torchrun:
+One process by itself; several by accelerate or torchrun, which train the same weights up to rounding:
 
-    accelerate launch --config_file accelerate.yaml -m training.train CONFIG
-    torchrun --nproc-per-node 2 -m training.train CONFIG
+    accelerate launch --config_file training/configs/accelerate/ddp.yaml -m training.train CONFIG
+    torchrun --nproc-per-node 8 -m training.train CONFIG
 """
 
 from __future__ import annotations
