@@ -83,7 +83,9 @@ def test_one_worker_and_sigterm_give_the_same(
     time.sleep(0.6 * duration_s)
     process.terminate()
     _, errors = process.communicate(timeout=60)
-    assert process.returncode in (1, 130) and "Traceback" not in errors
+    # 1: done before; the signals: it came while modules were still being imported, where Python itself ends that way
+    assert process.returncode in (1, 130, -signal.SIGINT, -signal.SIGTERM)
+    assert "Traceback" not in errors
     ended = subprocess.run(
         command(bags, tmp_path / "out", "--workers", "1"), capture_output=True, text=True, check=False
     )
