@@ -7,7 +7,6 @@ same with a noise level drawn for each frame (``sigmas.py``).
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from egowm_core.diffusion.denoiser import Context, Denoiser, per_frame
@@ -22,15 +21,13 @@ def denoising_loss(
     context: Context,
     action: Tensor,
     preconditioning: Preconditioning,
-    generator: torch.Generator,
-    weight: Tensor | None = None,
+    noise: Tensor,
 ) -> Tensor:
     """Weighted denoising error (EDM, equation 8; for flow preconditioning the velocity's error), a scalar.
 
-    ``clean`` (B,T,C,h,w), ``sigma`` (B,T), ``action`` (B,T,D); ``weight`` broadcastable to ``clean`` or None.
+    ``clean`` and unit ``noise`` (B,T,C,h,w), ``sigma`` (B,T), ``action`` (B,T,D). The noise is given, so that
+    several processes can each take their share of one draw.
     """
-    noise = torch.randn(clean.shape, generator=generator).to(clean)
-    noisy = clean + per_frame(sigma) * noise
+    noisy = clean + per_frame(sigma) * noise.to(clean)
     error = (denoiser.denoise(noisy, sigma, context, action).float() - clean).square()
-    error = error * per_frame(preconditioning.loss_weight(sigma))
-    return (error if weight is None else error * weight).mean()
+    return (error * per_frame(preconditioning.loss_weight(sigma))).mean()

@@ -92,7 +92,7 @@ def test_edm_loss_is_zero_for_a_perfect_denoiser_and_one_for_silence() -> None:
                 context=Context(clean[:, :1]),
                 action=torch.zeros(32, 4, 3),
                 preconditioning=edm,
-                generator=torch.Generator().manual_seed(2),
+                noise=torch.randn(clean.shape, generator=torch.Generator().manual_seed(2)),
             )
         )
 

@@ -22,6 +22,7 @@ from training.convert.entry import RecordingReport
 from training.convert.options import ConvertOptions
 from training.convert.run import convert
 from training.curation.config import load_curation
+from training.curation.privacy import FaceBlur
 from training.dataset.video import CODECS, VideoCodec
 from training.inspect import inspect_path, is_healthy, render
 from training.report.summary import summary_lines
@@ -116,6 +117,8 @@ def _damaged(result: dict[str, Any]) -> bool:
 
 def options_of(args: argparse.Namespace) -> ConvertOptions:
     """The options that a command line asks for. Raises ConfigError."""
+    if args.blur_faces:
+        FaceBlur(args.blur_faces)  # an absent detector is told before any recording is opened
     codec = VideoCodec(args.codec) if args.crf is None else VideoCodec(args.codec, crf=args.crf)
     return ConvertOptions(
         embodiment=_embodiment(args),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +36,32 @@ def beside(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
         raise
     publish(partial, path)
+
+
+Writer = TypeVar("Writer", bound="Unfinished")
+
+
+class Unfinished(abc.ABC):
+    """What is written piece by piece: as a context manager it closes, or discards where there was an error."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Finish: the file gets its name."""
+
+    @abc.abstractmethod
+    def discard(self) -> None:
+        """Give up: nothing is left."""
+
+    def __enter__(self: Writer) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
 
 
 def copy(source: Path, path: Path) -> None:

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from egowm_core.errors import DataError
-from training.dataset.files import beside
+from training.dataset.files import Unfinished, beside
 
 _ARRAY = "segmentation.npy"
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # what a zip file says of when, always
 _BLOCK = 1 << 20
 
 
-class LabelWriter:
+class LabelWriter(Unfinished):
     """Takes labels one by one without holding them: how many there are is known, and written, at the end only."""
 
     def __init__(self, path: Path) -> None:
@@ -59,17 +58,6 @@ class LabelWriter:
         """Give up: nothing is left."""
         self._file.close()
         self._spool.unlink(missing_ok=True)
-
-    def __enter__(self) -> LabelWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
 
 def read_labels(path: Path, start: int, stop: int, *, length: int) -> NDArray[np.uint16]:

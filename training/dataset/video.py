@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -23,7 +22,7 @@ from egowm_core.errors import ConfigError, DataError
 from egowm_core.schema import nearest
 from egowm_core.types import ImageArray
 from training.dataset.decoding import close_videos, count_frames, read_frames, ticks_per_frame
-from training.dataset.files import publish
+from training.dataset.files import Unfinished, publish
 from training.dataset.layout import exact_rate
 
 __all__ = ["CODECS", "VideoCodec", "VideoWriter", "close_videos", "concatenate", "count_frames", "read_frames"]
@@ -111,7 +110,7 @@ def _x264(gop: int) -> dict[str, str]:
     return {"preset": "medium", "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:bframes=0:threads=1"}
 
 
-class VideoWriter:
+class VideoWriter(Unfinished):
     """Writes frames to ``path`` as they come; the file appears when it is closed, whole or not at all.
 
     A context manager that closes, or discards where there was an error. Frame i is at i / rate seconds, exactly.
@@ -183,17 +182,6 @@ class VideoWriter:
         with contextlib.suppress(av.FFmpegError, OSError, ValueError):
             self._container.close()
         self._partial.unlink(missing_ok=True)
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
     def _mux(self, picture: Any) -> None:
         try:

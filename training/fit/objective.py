@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from egowm_core.diffusion.denoiser import Context, per_frame
+from egowm_core.diffusion.denoiser import Context
+from egowm_core.diffusion.losses import denoising_loss
 from egowm_core.models.action_encoder import ActionEncoder, StateEncoder
 from egowm_core.models.adapter import BackboneDenoiser
 
@@ -55,15 +56,19 @@ class Objective(nn.Module):
             return called(*arguments, **options)
 
     def loss(self, clean: Tensor, context: Context, actions: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-        """Weighted denoising error (EDM, equation 8; for flow preconditioning the velocity's error), a scalar.
+        """The backbone's own objective (``denoising_loss``), a scalar.
 
-        As :func:`egowm_core.diffusion.losses.denoising_loss`, of noise that is given: ``clean`` and unit ``noise``
-        (B,T,C,h,w), ``sigma`` (B,1) or (B,T), ``actions`` (B,T * temporal_factor,D).
+        ``clean`` and unit ``noise`` (B,T,C,h,w), ``sigma`` (B,1) or (B,T), ``actions`` (B,T * temporal_factor,D).
         """
-        sigma = sigma.expand(clean.shape[:2])
-        noisy = clean + per_frame(sigma) * noise.to(clean)
-        error = (self.denoiser.denoise(noisy, sigma, context, actions).float() - clean).square()
-        return (error * per_frame(self.denoiser.preconditioning.loss_weight(sigma))).mean()
+        return denoising_loss(
+            self.denoiser,
+            clean,
+            sigma=sigma.expand(clean.shape[:2]),
+            context=context,
+            action=actions,
+            preconditioning=self.denoiser.preconditioning,
+            noise=noise,
+        )
 
     @contextmanager
     def using(self, embodiment: str) -> Iterator[BackboneDenoiser]:

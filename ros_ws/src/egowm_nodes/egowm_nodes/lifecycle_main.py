@@ -43,7 +43,7 @@ def run(make: Callable[[], ManagedNode[Any]], argv: Sequence[str] | None, *, nam
         while not stop.is_set():
             try:
                 executor.spin_once(timeout_sec=SPIN_S)
-            except Exception:
+            except Exception:  # a node never dies of a message: told once, with its traceback, and counted
                 said = node.notices.report("callback", f"a callback failed:\n{traceback.format_exc()}")
                 if said is not None:
                     node.get_logger().error(said)

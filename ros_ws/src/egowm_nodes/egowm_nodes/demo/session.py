@@ -177,7 +177,7 @@ class _Rollouts:
                 continue
             try:
                 takers[connection.msgtype](reader.deserialize(raw, connection.msgtype), received_ns)
-            except Exception:
+            except Exception:  # rosbags lets struct and index errors of broken messages through; the report tells
                 session.undecodable[connection.topic] += 1
         if self._odometry:
             self._odometry.sort(key=lambda item: item[0])
@@ -215,7 +215,7 @@ class _Pictures:
                 image = decode_image(message)
                 if topic == camera and self._preprocess is not None:
                     image = self._preprocess(image)
-            except Exception:
+            except Exception:  # as above
                 session.undecodable[topic] += 1
                 continue
             newest_ns[topic] = at_ns
