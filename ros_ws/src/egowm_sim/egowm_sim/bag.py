@@ -1,7 +1,8 @@
 """Writes what the simulated robot would have published into one mcap bag, through rosbags (no ROS needed).
 
 Topics: /image/compressed, /camera_info, /odom, /cmd_vel, and with truth /truth/segmentation/compressed,
-/truth/depth/compressed (16UC1 png: structure id, millimetres) and /truth/structures (JSON, once).
+/truth/depth/compressed (16UC1 png: structure id, millimetres) and /truth/structures (JSON, once); with faults /faults
+(JSON at each change: kind, severity, wheel, active, now).
 Knows message layouts; knows no simulation loop.
 """
 
@@ -36,6 +37,7 @@ TRUTH_TOPICS = {
     "/truth/depth/compressed": "sensor_msgs/msg/CompressedImage",
     "/truth/structures": "std_msgs/msg/String",
 }
+FAULT_TOPICS = {"/faults": "std_msgs/msg/String"}
 
 
 class RobotBag:
@@ -44,12 +46,12 @@ class RobotBag:
     Meanwhile it lies in ``path`` + ".partial"; leaving with an error removes it.
     """
 
-    def __init__(self, path: Path, *, height: int, width: int, truth: bool) -> None:
+    def __init__(self, path: Path, *, height: int, width: int, truth: bool, faults: bool = False) -> None:
         self.path = path
         self._partial = path.with_name(path.name + ".partial")
         self._types = get_typestore(Stores.ROS2_JAZZY)
         self._size = (height, width)
-        self._truth = truth
+        self._topics = {**TOPICS, **(TRUTH_TOPICS if truth else {}), **(FAULT_TOPICS if faults else {})}
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir(parents=True)
         self._writer = Writer(self._partial / path.name, version=9, storage_plugin=StoragePlugin.MCAP)
@@ -57,7 +59,7 @@ class RobotBag:
 
     def __enter__(self) -> RobotBag:
         self._writer.open()
-        for topic, kind in {**TOPICS, **(TRUTH_TOPICS if self._truth else {})}.items():
+        for topic, kind in self._topics.items():
             self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self._types)
         self._info = self._camera_info()
         return self
@@ -146,6 +148,10 @@ class RobotBag:
         """Write the table of structures."""
         text = json.dumps({str(number): entry for number, entry in structures.items()})
         self._write("/truth/structures", stamp_ns, self._make("std_msgs/msg/String", data=text))
+
+    def fault(self, stamp_ns: int, text: str) -> None:
+        """Write a change of faults that happened at ``stamp_ns``."""
+        self._write("/faults", stamp_ns, self._make("std_msgs/msg/String", data=text))
 
     def truth(self, stamp_ns: int, truth: Truth) -> None:
         """Write structure ids and depth of the picture of the same stamp."""

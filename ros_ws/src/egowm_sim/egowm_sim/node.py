@@ -1,7 +1,8 @@
 """``sim_robot``: the simulated robot behind ordinary ROS topics, in real time.
 
 Publishes image, image/compressed, camera_info, odom and tf; obeys cmd_vel, or drives itself and says on cmd_vel
-what it does. Physics and odometry run on the executor's thread, pictures on their own. Knows no world model.
+what it does. Physics and odometry run on the executor's thread, pictures on their own. Things go wrong with it as
+planned in a parameter or as ordered on ~/fault. Knows no world model.
 
     python -m egowm_sim.node --ros-args -p seed:=7 -p drive:=auto
 """
@@ -34,8 +35,12 @@ from egowm_sim import messages
 from egowm_sim.backend import SimulationError
 from egowm_sim.beat import Beat
 from egowm_sim.driver import CONTROL_PERIOD_S, WanderingDriver
+from egowm_sim.fault_desk import FaultDesk, planned_faults
+from egowm_sim.faults import MOST_PEOPLE
+from egowm_sim.faulty import FaultySimulation
+from egowm_sim.lens import MOST_FLICKER, MOST_NOISE
 from egowm_sim.pump import CameraPump
-from egowm_sim.simulation import TICK_S, Instant, Simulation
+from egowm_sim.simulation import TICK_S, Instant
 
 PHYSICS_PERIOD_S = 0.02
 MOST_CATCH_UP_S = 0.5  # a longer stall of the machine is skipped, not made up for
@@ -56,6 +61,10 @@ def _number(description: str, low: float, high: float) -> ParameterDescriptor:
         read_only=True,
         floating_point_range=[FloatingPointRange(from_value=low, to_value=high)],
     )
+
+
+def _text(description: str) -> ParameterDescriptor:
+    return ParameterDescriptor(description=description, read_only=True)
 
 
 class SimRobot(Node):
@@ -80,11 +89,25 @@ class SimRobot(Node):
         transport = choice(
             "image_transport", TRANSPORTS, "which image topics: image (raw), image/compressed (compressed) or both"
         )
+        faults = planned_faults(
+            str(number("faults", "", _text("what goes wrong: KIND[.WHEEL][:SEVERITY]@START[-END] ... in seconds")))
+        )
+        camera_noise = number("camera_noise", 0.0, _number("sigma of every pixel in grey levels", 0.0, MOST_NOISE))
+        flicker = number("flicker", 0.0, _number("sigma of the exposure, as a share", 0.0, MOST_FLICKER))
         self._images, self._odometry, self._control = (
             Beat(rate, tick_s=TICK_S) for rate in (image_rate_hz, odom_rate_hz, 1 / CONTROL_PERIOD_S)
         )
 
-        self._simulation = Simulation(seed=seed, height=height, width=width, start_ns=0)
+        self._simulation = FaultySimulation(
+            seed=seed,
+            height=height,
+            width=width,
+            start_ns=0,
+            faults=faults,
+            camera_noise=camera_noise,
+            flicker=flicker,
+            people=MOST_PEOPLE,
+        )
         self._camera_info = messages.camera_info_message(height, width, 0)
         self._driver = WanderingDriver(self._simulation.room.floor_map, seed=seed)
         self._command = (0.0, 0.0)
@@ -92,13 +115,15 @@ class SimRobot(Node):
         self._ticks = 0
         self._skipped_s = 0.0
         self._start_topics(transport)
+        self._desk = FaultDesk(self, self._simulation)
         self._pump = CameraPump(self._simulation, self._publish_image)
         self._started_s = time.monotonic()
         self._simulation.shift_clock(self.get_clock().now().nanoseconds)
         self.create_timer(PHYSICS_PERIOD_S, self._physics)
-        plan = self._simulation.room.plan
+        plan, structures = self._simulation.room.plan, self._simulation.room.structures.values()
+        static = sum(bool(structure["static"]) for structure in structures)
         self.get_logger().info(
-            f"room {seed}: {plan.width:.1f} x {plan.depth:.1f} m, {len(self._simulation.room.structures)} structures, "
+            f"room {seed}: {plan.width:.1f} x {plan.depth:.1f} m, {static} structures, "
             f"{height}x{width} pictures at {image_rate_hz:g} Hz, drive: {self._drive}"
         )
 
@@ -175,6 +200,7 @@ class SimRobot(Node):
                 self._pump.shoot()
             ahead = min(end, self._control.next_tick, self._odometry.next_tick, self._images.next_tick) - self._ticks
             self._simulation.step(*self._command, ahead * TICK_S)
+            self._desk.tell()
             self._ticks += ahead
 
     def _think(self) -> None:

@@ -19,13 +19,18 @@ from pathlib import Path
 
 from egowm_core.errors import EgowmError
 from egowm_sim.beat import Beat
+from egowm_sim.faults import Fault, FaultPlan, change_json, describe_kinds, parse_fault
 
 MOST_RATE_HZ = 100.0  # the simulation's tick rate
 
 
 @dataclass(frozen=True)
 class Drive:
-    """What to record: the room of ``seed`` driven for ``seconds``, into ``path``."""
+    """What to record: the room of ``seed`` driven for ``seconds``, into ``path``.
+
+    ``faults`` go wrong on the way (times in seconds from the start); ``camera_noise`` is in grey levels, ``flicker``
+    a share of the exposure, both sigmas.
+    """
 
     path: Path
     seed: int
@@ -35,6 +40,9 @@ class Drive:
     height: int = 240
     width: int = 320
     truth: bool = False
+    faults: tuple[Fault, ...] = ()
+    camera_noise: float = 0.0
+    flicker: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,8 @@ def record_drive(drive: Drive) -> Figures:
     """
     from egowm_sim.bag import RobotBag
     from egowm_sim.driver import CONTROL_PERIOD_S, WanderingDriver
-    from egowm_sim.simulation import TICK_S, Simulation
+    from egowm_sim.faulty import FaultySimulation
+    from egowm_sim.simulation import TICK_S
 
     started = time.perf_counter()
     frames, distance_m = 0, 0.0
@@ -64,8 +73,17 @@ def record_drive(drive: Drive) -> Figures:
         Beat(rate, tick_s=TICK_S) for rate in (drive.image_rate_hz, drive.odom_rate_hz, 1 / CONTROL_PERIOD_S)
     )
     with (
-        Simulation(seed=drive.seed, height=drive.height, width=drive.width) as simulation,
-        RobotBag(drive.path, height=drive.height, width=drive.width, truth=drive.truth) as bag,
+        FaultySimulation(
+            seed=drive.seed,
+            height=drive.height,
+            width=drive.width,
+            faults=drive.faults,
+            camera_noise=drive.camera_noise,
+            flicker=drive.flicker,
+        ) as simulation,
+        RobotBag(
+            drive.path, height=drive.height, width=drive.width, truth=drive.truth, faults=bool(drive.faults)
+        ) as bag,
     ):
         driver = WanderingDriver(simulation.room.floor_map, seed=drive.seed)
         if drive.truth:
@@ -74,6 +92,8 @@ def record_drive(drive: Drive) -> Figures:
         last = round(drive.seconds / TICK_S)
         tick = 0
         while True:
+            for change in simulation.changes():
+                bag.fault(simulation.start_ns + round(change.time_s * 1e9), change_json(change))
             if odometry.due(tick):
                 bag.odometry(simulation.odometry())
             if images.due(tick):
@@ -124,13 +144,23 @@ def _positive(text: str) -> float:
     return value
 
 
+def _fault(text: str) -> Fault:
+    try:
+        return parse_fault(text)
+    except EgowmError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line of egowm-sim-record."""
     parser = argparse.ArgumentParser(
         prog="egowm-sim-record",
         description="Drive a simulated robot through furnished rooms and record one mcap bag a room. "
         "Runs faster than real time, without ROS; run it again to continue an interrupted recording.",
-        epilog="example: egowm-sim-record out/rooms --rooms 100 --seconds 60 --workers 2",
+        epilog="example: egowm-sim-record out/rooms --rooms 100 --seconds 60 --workers 2\n"
+        "example: egowm-sim-record out/slips --fault wheel_slip:0.9@20-30 --fault lights_out@40 --camera-noise 1.5\n\n"
+        f"faults, each with its usual severity (and wheel: .left, .right, .both):\n{describe_kinds()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="directory for the bags (OUT/room_000007/ ...)")
     parser.add_argument("--rooms", type=int, default=10, metavar="N", help="how many rooms (default %(default)s)")
@@ -148,6 +178,29 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--size", type=_size, default=(240, 320), metavar="HxW", help="picture size (default 240x320)")
     parser.add_argument("--truth", action="store_true", help="also write structure ids and depth of every picture")
+    parser.add_argument(
+        "--fault",
+        type=_fault,
+        action="append",
+        default=[],
+        dest="faults",
+        metavar="KIND[.WHEEL][:SEVERITY]@START[-END]",
+        help="what goes wrong in every drive, from START to END seconds (repeatable); changes go to the topic /faults",
+    )
+    parser.add_argument(
+        "--camera-noise",
+        type=float,
+        default=0.0,
+        metavar="SIGMA",
+        help="noise of every pixel in grey levels (default %(default)s)",
+    )
+    parser.add_argument(
+        "--flicker",
+        type=float,
+        default=0.0,
+        metavar="SIGMA",
+        help="change of the exposure from picture to picture, as a share (default %(default)s)",
+    )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     return parser
@@ -183,6 +236,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(
             f"--rooms {args.rooms} and --workers {args.workers} must be 1 or more, --seed {args.seed} 0 or more"
         )
+    late = [str(fault) for fault in args.faults if fault.start_s >= args.seconds]
+    if late:
+        parser.error(f"--fault {late[0]} begins after the drive's {args.seconds:g} s; begin it earlier or drive longer")
+    try:
+        FaultPlan(args.faults)
+    except EgowmError as error:
+        parser.error(str(error))
     from tqdm import tqdm
 
     os.environ.setdefault("LP_NUM_THREADS", "0")  # software OpenGL paints in the calling thread: processes do the rest
@@ -197,6 +257,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             height,
             width,
             args.truth,
+            tuple(args.faults),
+            args.camera_noise,
+            args.flicker,
         )
         for seed in range(args.seed, args.seed + args.rooms)
     ]

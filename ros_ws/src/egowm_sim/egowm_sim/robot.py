@@ -23,6 +23,7 @@ BODY_RADIUS_M = 0.22
 MAX_V_MPS, MAX_W_RADPS = 0.6, 0.6
 MAX_ACCELERATION, MAX_YAW_ACCELERATION = 0.8, 1.5  # m/s^2, rad/s^2
 ENCODER_TICKS = 4096
+WHEELS = ("left", "right")  # the order of every pair of wheels
 
 ROBOT_GROUP = 2  # MuJoCo geom group of the robot's own parts
 
@@ -51,6 +52,7 @@ def add_robot(spec: Any, *, x: float, y: float, yaw: float, fovy_deg: float) -> 
         wheel = body.add_body(name=f"{name}_wheel", pos=[0, side * TRACK_M / 2, WHEEL_RADIUS_M])
         wheel.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 1, 0], armature=0.15)
         wheel.add_geom(
+            name=f"{name}_wheel",
             type=geom.mjGEOM_ELLIPSOID,
             size=[WHEEL_RADIUS_M, 0.02, WHEEL_RADIUS_M],
             mass=0.8,
@@ -99,13 +101,17 @@ def wheel_speeds(v: float, w: float) -> tuple[float, float]:
 
 
 class WheelOdometry:
-    """Dead reckoning from noisy encoders and slightly wrong wheel radii and track."""
+    """Dead reckoning from noisy encoders and slightly wrong wheel radii and track.
+
+    ``gain`` (2,) is what the left and right encoder count for each tick there is: 1, but for a fault.
+    """
 
     def __init__(self, rng: np.random.Generator, *, angles: NDArray[np.float64], stamp_ns: int) -> None:
         """``angles`` (2,) rad are the wheels' angles at the start, where the odom frame lies."""
         self._rng = rng
         self._radii = WHEEL_RADIUS_M * (1 + rng.normal(0, 0.003, 2))
         self._track = TRACK_M * (1 + rng.normal(0, 0.006))
+        self.gain = np.ones(2)
         self._slip = np.zeros(2)
         self._angles = np.array(angles)
         self._pose = np.zeros(3)
@@ -127,7 +133,7 @@ class WheelOdometry:
         step = 2 * math.pi / ENCODER_TICKS
         counted = np.round(turned / step) * step
         self._residual = turned - counted
-        left, right = counted * self._radii
+        left, right = counted * self.gain * self._radii
         forward, dyaw = (left + right) / 2, (right - left) / self._track
         chord = forward * np.sinc(dyaw / (2 * math.pi))  # an arc's chord, so that turning in curves is exact
         delta = np.array([chord * math.cos(dyaw / 2), chord * math.sin(dyaw / 2), dyaw])

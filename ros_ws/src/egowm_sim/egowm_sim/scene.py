@@ -6,6 +6,7 @@ Knows MuJoCo's ways (cube textures for solids, flat ones for planes); knows no r
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,15 @@ from numpy.typing import NDArray
 from egowm_sim.backend import mujoco
 from egowm_sim.camera import vertical_fov_deg
 from egowm_sim.parts import Part, Surface, front
+from egowm_sim.people import Limb
 from egowm_sim.robot import add_robot
 from egowm_sim.rooms import Room
 
 HIDDEN_GROUP = 4  # touched but not seen
-SHAPES = {"box": "mjGEOM_BOX", "cylinder": "mjGEOM_CYLINDER", "ellipsoid": "mjGEOM_ELLIPSOID", "plane": "mjGEOM_PLANE"}
+SHAPES = {
+    "box": "mjGEOM_BOX", "cylinder": "mjGEOM_CYLINDER", "capsule": "mjGEOM_CAPSULE", "ellipsoid": "mjGEOM_ELLIPSOID",
+    "plane": "mjGEOM_PLANE",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,10 @@ class _Builder:
             self.textures[key] = name
         return self.textures[key]
 
-    def part(self, part: Part, *, x: float = 0.0, y: float = 0.0, yaw: float = 0.0, structure: int = 0) -> None:
+    def part(
+        self, part: Part, *, x: float = 0.0, y: float = 0.0, yaw: float = 0.0, structure: int = 0, body: Any = None
+    ) -> None:
+        """Add a part at (x, y, yaw) of ``body``; of the world, where the robot can touch it, without one."""
         c, s = math.cos(yaw), math.sin(yaw)
         px, py, pz = part.position
         turn = (yaw + part.yaw) / 2
@@ -86,8 +94,8 @@ class _Builder:
             math.sin(turn) * math.cos(tilt),
         ]
         name = f"geom_{len(self.structure_of)}"
-        solid = part.solid and part.shape != "plane"
-        self.spec.worldbody.add_geom(
+        solid = part.solid and part.shape != "plane" and body is None
+        (self.spec.worldbody if body is None else body).add_geom(
             name=name,
             type=getattr(mujoco.mjtGeom, SHAPES[part.shape]),
             pos=[x + c * px - s * py, y + s * px + c * py, pz],
@@ -129,6 +137,13 @@ class _Builder:
                     condim=1,
                 )
 
+    def person(self, limbs: list[Limb], structure: int) -> None:
+        """One body a limb, placed from outside (mocap) and touching nothing."""
+        for limb in limbs:
+            body = self.spec.worldbody.add_body(name=f"person_{structure}_{limb.name}", mocap=True)
+            for part in limb.parts:
+                self.part(part, structure=structure, body=body)
+
     def lights(self) -> None:
         self.spec.visual.headlight.ambient = [self.room.ambient] * 3
         self.spec.visual.headlight.diffuse = [0.12] * 3
@@ -139,8 +154,21 @@ class _Builder:
             lamp.cutoff, lamp.exponent = 180.0, 0.0
 
 
-def build_scene(room: Room, *, x: float, y: float, yaw: float, height: int, width: int, timestep_s: float) -> Scene:
-    """Compile ``room`` with the robot at (x, y, yaw) (m, rad) and a ``height`` x ``width`` camera."""
+def build_scene(
+    room: Room,
+    *,
+    x: float,
+    y: float,
+    yaw: float,
+    height: int,
+    width: int,
+    timestep_s: float,
+    people: Mapping[int, list[Limb]] | None = None,
+) -> Scene:
+    """Compile ``room`` with the robot at (x, y, yaw) (m, rad) and a ``height`` x ``width`` camera.
+
+    ``people`` maps structure ids to limbs, which become mocap bodies in that order.
+    """
     builder = _Builder(room)
     spec = builder.spec
     spec.option.timestep = timestep_s
@@ -160,6 +188,8 @@ def build_scene(room: Room, *, x: float, y: float, yaw: float, height: int, widt
     builder.shell()  # last: what furniture hides of it is then not painted (a fifth faster)
     builder.lights()
     add_robot(spec, x=x, y=y, yaw=yaw, fovy_deg=vertical_fov_deg(height, width))
+    for structure, limbs in (people or {}).items():  # after all else, whose numbers then stay as they are without them
+        builder.person(limbs, structure)
     model = spec.compile()
     table = np.zeros(model.ngeom, np.uint16)
     for i in range(model.ngeom):

@@ -17,8 +17,8 @@ from egowm_core.geometry import yaw_from_quaternion
 from egowm_sim.backend import SimulationError, mujoco
 from egowm_sim.render import CameraRenderer
 from egowm_sim.robot import Odometry, SpeedRamp, WheelOdometry, wheel_speeds
-from egowm_sim.rooms import generate_room
-from egowm_sim.scene import build_scene
+from egowm_sim.rooms import Room, generate_room
+from egowm_sim.scene import Scene, build_scene
 
 TIMESTEP_S = 0.005
 TICK_S = 0.01  # how often the wheels get a new set speed
@@ -86,7 +86,7 @@ class Simulation:
         rng = np.random.default_rng([seed, 0x0B07])
         x, y = self.room.floor_map.random_free(rng)
         yaw = float(rng.uniform(-math.pi, math.pi))
-        self.scene = build_scene(self.room, x=x, y=y, yaw=yaw, height=height, width=width, timestep_s=TIMESTEP_S)
+        self.scene = self._build(self.room, x=x, y=y, yaw=yaw)
         self._model = self.scene.model
         self._data = mujoco.MjData(self._model)
         self._base = self._model.body("base").id
@@ -126,9 +126,9 @@ class Simulation:
                 f"step(v={v}, w={w}, dt_s={dt_s}): expected finite speeds and dt_s a positive multiple of {TICK_S} s"
             )
         for _ in range(ticks):
-            self._data.ctrl[:] = wheel_speeds(*self._ramp.advance(v, w, TICK_S))
+            self._set_speeds(*wheel_speeds(*self._ramp.advance(v, w, TICK_S)))
             mujoco.mj_step(self._model, self._data, self._substeps)
-        self._ticks += ticks
+            self._ticked()
         return self._odometry.update(self._data.qpos[self._wheels], self.stamp_ns)
 
     def odometry(self) -> Odometry:
@@ -154,6 +154,20 @@ class Simulation:
         self.snapshot()
         assert self._renderer is not None
         return Truth(*self._renderer.truth())
+
+    # ---- hooks of faulty.py: what differs where things go wrong --------------------------------------------------
+
+    def _build(self, room: Room, *, x: float, y: float, yaw: float) -> Scene:
+        """The scene of ``room`` with the robot at (x, y, yaw) (m, rad)."""
+        return build_scene(room, x=x, y=y, yaw=yaw, height=self.height, width=self.width, timestep_s=TIMESTEP_S)
+
+    def _set_speeds(self, left: float, right: float) -> None:
+        """Ask the motors for these speeds (rad/s) for the next tick."""
+        self._data.ctrl[:] = left, right
+
+    def _ticked(self) -> None:
+        """A tick has passed."""
+        self._ticks += 1
 
     # ---- for who renders in a thread of its own: open_camera and render there, snapshot beside step ------------
 
