@@ -10,9 +10,11 @@ from tqdm import tqdm
 
 from egowm_core.types import ImageArray
 from egowm_core.world_model import WorldModel
-from training.evaluate import Table, choose_clips, mean_scores, of_another_room
+from training.evaluate import mean_scores
+from training.held_out import choose_clips, of_another_room
 from training.pictures import save_strips
 from training.predictors import reconstruct, stack_states
+from training.score.summary import Table
 from training.variants import Row
 
 _METRICS = ("scs_true", "psnr")

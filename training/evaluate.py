@@ -2,7 +2,8 @@
 
 PSNR and SSIM are of the frame at the horizon; SCS is the mean over frames 1..horizon, as in the paper, and ``scs_at``
 of that frame alone. ``scs_true``: the simulator's masks choose the structures and follow them through the observed
-video; through the predicted one they are tracked from the context frame. ``scs``: wholly by tracking.
+video; through the predicted one they are tracked from the context frame. ``scs``: wholly by tracking. Intervals are
+of resampled clips. Measuring and the report are ``training.score``'s.
 """
 
 from __future__ import annotations
@@ -10,101 +11,36 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from egowm_core.checkpoint import load_checkpoint, save_checkpoint
-from egowm_core.data.normalize import normalize
-from egowm_core.errors import DataError, EgowmError
+from egowm_core.checkpoint import load_checkpoint, publish
+from egowm_core.errors import CheckpointError, EgowmError
+from egowm_core.files import write_text
 from egowm_core.loading import load_world_model
-from egowm_core.scs import choose_ids, frame_scs, masks_of, psnr, score, ssim
-from egowm_core.types import FloatArray, ImageArray
+from egowm_core.metrics import METRICS
+from egowm_core.types import ImageArray
 from egowm_core.world_model import WorldModel
-from training.dataset.reader import Dataset, Episode
+from training.held_out import EvaluationClip, choose_clips, of_another_room
 from training.pictures import save_strips
 from training.predictors import Given, reconstruct, stack_states, table_rows
+from training.score.cli import parse_horizons, parse_names, told
+from training.score.clip import Clip
+from training.score.measure import ALWAYS, Measures, measure
+from training.score.report import Report, write_report
+from training.score.summary import Table, summarise
 
 log = logging.getLogger("egowm.evaluate")
 
 _SCORES = "## Scores on recordings never trained on"
-
-Table = dict[str, dict[str, dict[str, float]]]
-
-
-@dataclass(frozen=True)
-class EvaluationClip:
-    """One clip: ``context`` (K,H,W,3), ``observed`` (T,H,W,3), ``actions`` (T,D) in units.
-
-    ``masks`` (N,1+T,H,W) of the truth, and ``state`` (S,) in units at the last context frame, where there are any.
-    """
-
-    context: ImageArray
-    observed: ImageArray
-    actions: FloatArray
-    masks: NDArray[np.bool_] | None = None
-    state: FloatArray | None = None
-
-
-def choose_clips(
-    dataset: Path,
-    model: WorldModel,
-    *,
-    count: int,
-    horizon: int,
-    min_motion: float,
-    seed: int,
-    context: int | None = None,
-) -> list[EvaluationClip]:
-    """``count`` clips drawn evenly over the episodes, each moving at least ``min_motion`` (channel scales a chunk).
-
-    ``context`` frames come with each (the model's own number unless given).
-
-    Raises:
-        DataError: not a dataset, or fewer such clips than asked for.
-        EmbodimentError: a dataset of another robot.
-    """
-    context = context or model.context_frames
-    data = Dataset(dataset)
-    data.embodiment.require_same(model.embodiment)
-    rng = np.random.default_rng(seed)
-    episodes = data.episodes
-    pools = []
-    for episode in episodes:
-        moved = np.abs(normalize(episode.actions, model.embodiment)).sum(axis=1)
-        starts = [
-            int(start)
-            for start in episode.windows(context, horizon)
-            if moved[start + context - 1 :][:horizon].sum() >= min_motion * horizon / 8
-        ]
-        pools.append(list(rng.permutation(starts)))
-    clips: list[EvaluationClip] = []
-    while len(clips) < count and any(pools):
-        for episode, pool in zip(episodes, pools, strict=True):
-            if pool and len(clips) < count:
-                clips.append(_clip(episode, int(pool.pop()), context, horizon, stateful=bool(data.embodiment.states)))
-    if len(clips) < count:
-        raise DataError(
-            f"{dataset}: {len(clips)} clips move enough, {count} were asked for; lower --clips or record more"
-        )
-    return clips
-
-
-def _clip(episode: Episode, start: int, context: int, horizon: int, *, stateful: bool) -> EvaluationClip:
-    sample = episode.sample(start, context=context, horizon=horizon)
-    now = start + context - 1
-    masks = None
-    if (labels := episode.labels(now, now + 1 + horizon)) is not None:
-        static = {int(key) for key, value in (episode.structures or {}).items() if value.get("static", True)}
-        masks = masks_of(labels, choose_ids(labels[0], allowed=static))
-    state = episode.states[now] if stateful else None
-    return EvaluationClip(sample.context_images, sample.future_images, sample.actions, masks, state)
+_PRINTED = ("scs_true", "scs_true_at", "scs", "scs_at", "psnr", "ssim", "lpips", "dreamsim", "fid", "fvd")
 
 
 def evaluate(
@@ -118,6 +54,21 @@ def evaluate(
     batch_size: int = 8,
 ) -> Table:
     """The table as {row: {metric: {horizon: value}}}; NaN where nothing could be judged."""
+    predicted = predict_rows(model, clips, num_denoising_steps=num_denoising_steps, seed=seed, batch_size=batch_size)
+    if strips is not None:
+        save_strips(strips, clips, predicted)
+    return summarise(measure(as_scored(clips, predicted), Measures(horizons)), horizons)[0]
+
+
+def predict_rows(
+    model: WorldModel,
+    clips: list[EvaluationClip],
+    *,
+    num_denoising_steps: int | None = None,
+    seed: int = 0,
+    batch_size: int = 8,
+) -> dict[str, list[ImageArray]]:
+    """What each row of the table predicts for each clip (T,H,W,3); the autoencoder's ceiling is the last row."""
     rows = table_rows(model, num_denoising_steps=num_denoising_steps, seed=seed)
     predicted: dict[str, list[ImageArray]] = {name: [] for name in (*rows, "autoencoder")}
     for start in tqdm(range(0, len(clips), batch_size), desc="predicting", unit="batch"):
@@ -131,70 +82,44 @@ def evaluate(
         for name, predictor in rows.items():
             predicted[name] += list(predictor(given))
         predicted["autoencoder"] += list(reconstruct(model, np.stack([clip.observed for clip in batch])))
-    table = {
-        name: mean_scores(frames, clips, horizons)
-        for name, frames in tqdm(predicted.items(), desc="scoring", unit="row")
-    }
-    if strips is not None:
-        save_strips(strips, clips, predicted)
-    return table
+    return predicted
 
 
-def of_another_room(clips: list[EvaluationClip], start: int, count: int) -> list[EvaluationClip]:
-    """For the clips from ``start`` on, others whose actions are wrong for them."""
-    return [clips[(start + i + len(clips) // 2) % len(clips)] for i in range(count)]
+def as_scored(
+    clips: Sequence[EvaluationClip], predicted: Mapping[str, Sequence[ImageArray]], *, rate_hz: float | None = None
+) -> list[Clip]:
+    """The clips as ``training.score`` measures them, each with what the rows predicted for it."""
+    return [
+        Clip(
+            clip.name or f"clip {number + 1}",
+            clip.context[-1],
+            clip.observed,
+            {name: frames[number] for name, frames in predicted.items()},
+            true_structures=None if clip.masks is None else clip.masks[:, 0],
+            observed_masks=None if clip.masks is None else clip.masks[:, 1:],
+            rate_hz=rate_hz,
+        )
+        for number, clip in enumerate(clips)
+    ]
 
 
 def mean_scores(
     predicted: list[ImageArray], clips: list[EvaluationClip], horizons: tuple[int, ...], *, tracked: bool = True
 ) -> dict[str, dict[str, float]]:
     """{metric: {horizon: value}} of a row; without ``tracked``, SCS only by the simulator's truth (half the time)."""
-    values: dict[str, dict[int, list[float]]] = {}
-
-    def add(metric: str, horizon: int, value: float) -> None:
-        values.setdefault(metric, {}).setdefault(horizon, []).append(value)
-
-    for frames, clip in zip(predicted, clips, strict=True):
-        context = clip.context[-1]
-        per_frame = {"psnr": np.minimum(psnr(frames, clip.observed), 60.0), "ssim": ssim(frames, clip.observed)}
-        scored = {"scs": score(frames, clip.observed, context=context, horizons=horizons)} if tracked else {}
-        if clip.masks is not None and len(clip.masks):
-            scored["scs_true"] = score(
-                frames,
-                clip.observed,
-                context=context,
-                structures=clip.masks[:, 0],
-                observed_masks=clip.masks[:, 1:],
-                horizons=horizons,
-            )
-        for horizon in horizons:
-            for metric, series in per_frame.items():
-                add(metric, horizon, float(series[horizon - 1]))
-            for metric, result in scored.items():
-                add(metric, horizon, result.scs[horizon])
-                add(f"{metric}_at", horizon, float(frame_scs(result.iou)[horizon - 1]))
-    return {
-        metric: {str(horizon): _nanmean(items) for horizon, items in by_horizon.items()}
-        for metric, by_horizon in sorted(values.items())
-    }
-
-
-def _nanmean(items: list[float]) -> float:
-    kept = [item for item in items if np.isfinite(item)]
-    return round(float(np.mean(kept)), 3) if kept else float("nan")
+    measured = measure(as_scored(clips, {"row": predicted}), Measures(horizons, tracked=tracked))
+    return summarise(measured, horizons)[0]["row"]
 
 
 def format_table(table: Table, horizons: tuple[int, ...]) -> str:
     """Markdown: one line a row, one column a metric and horizon."""
-    metrics = [
-        m for m in ("scs_true", "scs_true_at", "scs", "scs_at", "psnr", "ssim") if m in next(iter(table.values()))
-    ]
+    metrics = [name for name in _PRINTED if name in next(iter(table.values()))]
     header = "| row | " + " | ".join(f"{metric} {'/'.join(map(str, horizons))}" for metric in metrics) + " |"
     lines = [header, "|" + " --- |" * (len(metrics) + 1)]
     for name, scores in table.items():
         cells = []
         for metric in metrics:
-            digits = 3 if metric == "ssim" else 1
+            digits = 3 if metric in ("ssim", "lpips", "dreamsim") else 1
             cells.append(" / ".join(f"{scores[metric][str(horizon)]:.{digits}f}" for horizon in horizons))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -203,12 +128,19 @@ def format_table(table: Table, horizons: tuple[int, ...]) -> str:
 def write_card(directory: Path, scores: str) -> None:
     """Put ``scores`` (Markdown) at the end of the model card of a checkpoint directory, in place of older ones.
 
+    Every other file of the directory stays as it is: weights, exported graphs, the drift monitor's baseline.
+
     Raises:
-        CheckpointError: not a checkpoint directory.
+        CheckpointError: not a checkpoint directory, or one with folders in it, whose files no hash is recorded of.
     """
-    checkpoint = load_checkpoint(directory)
-    card = checkpoint.card.split(_SCORES)[0].rstrip() + f"\n\n{_SCORES}\n\n{scores}"
-    save_checkpoint(directory, replace(checkpoint, card=card))
+    card = load_checkpoint(directory).card.split(_SCORES)[0].rstrip() + f"\n\n{_SCORES}\n\n{scores}"
+    if folders := sorted(path.name for path in directory.iterdir() if path.is_dir()):
+        raise CheckpointError(f"{directory} has a folder {folders[0]!r}: a checkpoint is files alone; move it away")
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(directory, partial)
+    (partial / "README.md").write_text(card, encoding="utf-8")
+    publish(partial, directory)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -232,6 +164,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--strips", type=Path, metavar="DIR", help="also save pictures of clips, observed and predicted"
     )
+    parser.add_argument(
+        "--metrics", default=",".join(ALWAYS), help=f"of {','.join(METRICS)} (PSNR and SSIM always are)"
+    )
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="weights of the metrics' networks")
+    parser.add_argument(
+        "--passive",
+        action="store_true",
+        help="leave out proposed structures that move by themselves or are the robot's",
+    )
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write a page, strips and all clips as mp4")
     parser.add_argument("--write-card", action="store_true", help="put the table into the checkpoint's model card")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     return parser
@@ -242,50 +184,63 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        horizons = tuple(sorted(int(item) for item in arguments.horizons.split(",")))
-        if horizons[0] < 1:
-            raise ValueError("horizons start at 1")
+        horizons = parse_horizons(arguments.horizons)
+        metrics = parse_names(arguments.metrics, METRICS, "--metrics")
     except ValueError as error:
-        print(f"egowm-evaluate: --horizons {arguments.horizons!r}: {error}; expected e.g. 2,4,8", file=sys.stderr)
+        print(f"egowm-evaluate: {error}", file=sys.stderr)
         return 2
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     try:
-        model = load_world_model(arguments.checkpoint, device=arguments.device)
-        clips = choose_clips(
-            arguments.dataset,
-            model,
-            count=arguments.clips,
-            horizon=horizons[-1],
-            min_motion=arguments.min_motion,
-            seed=arguments.seed,
-        )
-        table = evaluate(
-            model,
-            clips,
-            horizons=horizons,
-            num_denoising_steps=arguments.num_denoising_steps,
-            seed=arguments.seed,
-            strips=arguments.strips,
-        )
-    except EgowmError as error:
+        _evaluate(arguments, horizons, metrics)
+    except (EgowmError, OSError) as error:
         print(f"egowm-evaluate: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace, horizons: tuple[int, ...], metrics: tuple[str, ...]) -> None:
+    model = load_world_model(arguments.checkpoint, device=arguments.device)
+    clips = choose_clips(
+        arguments.dataset,
+        model,
+        count=arguments.clips,
+        horizon=horizons[-1],
+        min_motion=arguments.min_motion,
+        seed=arguments.seed,
+    )
+    predicted = predict_rows(model, clips, num_denoising_steps=arguments.num_denoising_steps, seed=arguments.seed)
+    if arguments.strips:
+        save_strips(arguments.strips, clips, predicted)
+    measures = Measures(
+        horizons, metrics, passive=arguments.passive, weights_dir=arguments.weights, device=arguments.device
+    )
+    scored = as_scored(clips, predicted, rate_hz=model.embodiment.rate_hz)
+    measured = measure(scored, measures)
+    table, intervals = summarise(measured, horizons, seed=arguments.seed)
     printed = format_table(table, horizons)
     print(printed)
+    for name, why in measured.unavailable.items():
+        print(f"not available: {name}: {why}", file=sys.stderr)
+    steps = arguments.num_denoising_steps or model.num_denoising_steps
+    settings: dict[str, Any] = {
+        "checkpoint": str(arguments.checkpoint),
+        "clips": len(clips),
+        "seed": arguments.seed,
+        "num_denoising_steps": steps,
+    }
     if arguments.write_card:
-        steps = arguments.num_denoising_steps or model.num_denoising_steps
         write_card(Path(arguments.checkpoint), f"{len(clips)} clips, {steps} denoising steps.\n\n{printed}\n")
     if arguments.json:
-        settings: dict[str, Any] = {
-            "checkpoint": str(arguments.checkpoint),
-            "clips": len(clips),
-            "seed": arguments.seed,
-        }
-        settings["num_denoising_steps"] = arguments.num_denoising_steps or model.num_denoising_steps
+        figures = {"settings": settings, "rows": table, "intervals": intervals, **told(measured, [], horizons)}
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps({"settings": settings, "rows": table}, indent=1) + "\n")
-    return 0
+        write_text(arguments.json, json.dumps(figures, indent=1))
+    if arguments.report:
+        named = {**settings, "checkpoint": Path(arguments.checkpoint).name, "passive_only": arguments.passive}
+        named |= {"dataset": arguments.dataset.name, "horizons": list(horizons), "min_motion": arguments.min_motion}
+        title = f"{named['checkpoint']} on {named['dataset']}"
+        report = Report(title, named, scored, measured, measures, table, intervals)
+        log.info("report: %s", write_report(arguments.report, report))
 
 
 if __name__ == "__main__":

@@ -1,34 +1,60 @@
-"""The Structural Consistency Score: choose structures, track them, compare, watch for drift.
+"""The Structural Consistency Score: choose structures, track them, compare.
 
 Works on arrays alone: knows no model, no ROS and no file format.
 """
 
-from egowm_core.scs.companions import psnr, ssim
-from egowm_core.scs.drift import Baseline, DriftDetector, DriftLimits, DriftReport, DriftState
+from egowm_core.scs.confidence import Interval, bootstrap_difference, bootstrap_mean, bootstrap_scs
 from egowm_core.scs.overlay import draw_overlay
-from egowm_core.scs.score import ScoredTracks, frame_scs, horizon_scs, score, scs_at, track_and_score
+from egowm_core.scs.passive import Excluded, PassiveConfig, Reason, Selection, select_passive
+from egowm_core.scs.points import CallablePoints, DenseFlowPoints, LucasKanadePoints, PointTracker, PointTracks
+from egowm_core.scs.score import (
+    DEFAULT_HORIZONS,
+    ScoredTracks,
+    frame_scs,
+    horizon_scs,
+    masks_iou,
+    score,
+    scs_at,
+    track_and_score,
+)
 from egowm_core.scs.structures import choose_ids, masks_of, propose_structures, structures_from_masks
+from egowm_core.scs.trackers import tracker_for
 from egowm_core.scs.tracking import DenseFlowTracker, Tracker
+from egowm_core.scs.trimming import Trim, left_view, left_view_by_points, trimmed
 
 __all__ = [
-    "Baseline",
+    "DEFAULT_HORIZONS",
+    "CallablePoints",
+    "DenseFlowPoints",
     "DenseFlowTracker",
-    "DriftDetector",
-    "DriftLimits",
-    "DriftReport",
-    "DriftState",
+    "Excluded",
+    "Interval",
+    "LucasKanadePoints",
+    "PassiveConfig",
+    "PointTracker",
+    "PointTracks",
+    "Reason",
     "ScoredTracks",
+    "Selection",
     "Tracker",
+    "Trim",
+    "bootstrap_difference",
+    "bootstrap_mean",
+    "bootstrap_scs",
     "choose_ids",
     "draw_overlay",
     "frame_scs",
     "horizon_scs",
+    "left_view",
+    "left_view_by_points",
+    "masks_iou",
     "masks_of",
     "propose_structures",
-    "psnr",
     "score",
     "scs_at",
-    "ssim",
+    "select_passive",
     "structures_from_masks",
     "track_and_score",
+    "tracker_for",
+    "trimmed",
 ]

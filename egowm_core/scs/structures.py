@@ -61,7 +61,7 @@ def choose_ids(
             continue
         if not min_area <= count / segmentation.size <= max_area:
             continue
-        if _border_share(segmentation == identity) <= max_border:
+        if border_share(segmentation == identity) <= max_border:
             chosen.append(int(identity))
     return chosen[:max_structures]
 
@@ -128,7 +128,7 @@ def propose_structures(
         if not min_area <= count / labels.size <= max_area:
             continue
         mask = labels == identity
-        compactness, border = _compactness(mask), _border_share(mask)
+        compactness, border = _compactness(mask), border_share(mask)
         held = int(np.count_nonzero(corners & (cv2.dilate(mask.astype(np.uint8), kernel) > 0)))
         if compactness < _PASSABLE_COMPACTNESS or border > max(max_border, _PASSABLE_BORDER) or held < _MIN_CORNERS:
             continue
@@ -151,7 +151,8 @@ def _outline(mask: BoolArray) -> BoolArray:
     return np.asarray(mask & ~inner)
 
 
-def _border_share(mask: BoolArray) -> float:
+def border_share(mask: BoolArray) -> float:
+    """Share of a mask's (H,W) outline that lies on the image border; 1 for an empty mask."""
     outline = int(np.count_nonzero(_outline(mask)))
     border = np.count_nonzero(mask[0]) + np.count_nonzero(mask[-1])
     border += np.count_nonzero(mask[1:-1, 0]) + np.count_nonzero(mask[1:-1, -1])

@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 
 from egowm_core.errors import ScoreError
-from egowm_core.scs import DenseFlowTracker, frame_scs, horizon_scs, propose_structures, score, scs_at, track_and_score
-from egowm_core.scs.score import left_view, masks_iou
+from egowm_core.scs import (
+    DenseFlowTracker,
+    frame_scs,
+    horizon_scs,
+    left_view,
+    masks_iou,
+    propose_structures,
+    score,
+    scs_at,
+    track_and_score,
+)
 from egowm_core.types import Frames
 
 BAGS = Path(__file__).resolve().parents[3] / "shared" / "data" / "bags"
@@ -93,17 +102,33 @@ def test_nothing_to_judge_is_nan():
     assert np.isnan(frame_scs(scores.iou)).all() and np.isnan(scs_at(scores, 2))
 
 
-def test_frames_after_leaving_the_view_are_trimmed_not_zero():
+def test_what_neither_video_shows_is_trimmed_not_zero():
     images, masks = scene(9)
     scores = score(
-        np.repeat(images[:1], 8, axis=0), images[1:], context=images[0], structures=masks[:, 0],
-        observed_masks=masks[:, 1:],
+        images[1:], images[1:], context=images[0], structures=masks[:, 0], observed_masks=masks[:, 1:]
     )  # fmt: skip
     gone = int(np.argmax(np.isnan(scores.iou[0])))
     assert 4 < gone < 8 and np.isnan(scores.iou[0, gone:]).all()
     assert masks[0, gone + 1].sum() < 0.15 * masks[0, 0].sum()  # gone is a column, frame gone + 1
     assert scores.num_structures[8] == 2
     assert scores.scs[8] == pytest.approx(100 * np.nanmean(scores.iou[:, :8]))
+
+
+def test_what_one_video_alone_still_shows_counts_against_it():
+    images, masks = scene(9)
+    copied = np.repeat(images[:1], 8, axis=0)
+
+    def iou(predicted, observed, **given):
+        return score(predicted, observed, context=images[0], structures=masks[:, 0], **given).iou[0]
+
+    kept = iou(copied, images[1:])  # the prediction keeps what reality lost
+    assert np.isfinite(kept).all() and kept[-1] < 0.05
+    np.testing.assert_array_equal(kept, iou(images[1:], copied))  # and loses what reality keeps
+    forgiven = iou(copied, images[1:], trim="observed")
+    assert np.isnan(forgiven[-1]) and np.isfinite(forgiven[:4]).all()
+    assert np.isfinite(iou(images[1:], copied, trim="observed")).all()
+    with pytest.raises(ScoreError, match="'predicted'"):
+        iou(copied, images[1:], trim="predicted")
 
 
 def test_a_structure_lost_by_the_prediction_alone_is_zero():

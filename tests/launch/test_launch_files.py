@@ -44,7 +44,7 @@ def test_bringup_links_to_the_launch_files_and_installs_what_they_resolve_to() -
 def test_rviz_shows_topics_that_the_nodes_publish() -> None:
     layout = (BRINGUP / "rviz" / "base.rviz").read_text()
     for topic in ("image/compressed", "world_model/predicted/image_raw", "world_model/predicted/strip",
-                  "drift_monitor/overlay"):  # fmt: skip
+                  "drift_monitor/overlay", "drift_monitor/history"):  # fmt: skip
         assert f"Value: {topic}," in layout
 
 

@@ -36,7 +36,7 @@ from egowm_core.channels import Camera
 from egowm_nodes import conversions
 from tests.nodes.streams import picture_at, yaw_at
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 CAMERA = Camera(name="scripted", topic="image", optical_frame="optical", height=240, width=320, hfov_deg=90.0)
 DOMAIN = 1 + os.getpid() % 100
 IMAGE_HZ, ODOM_HZ = 12.0, 20.0
@@ -48,6 +48,7 @@ HEARD = {
     "world_model/predicted/strip": (Image, qos_profile_sensor_data),
     "drift_monitor/drift": (Drift, 10),
     "drift_monitor/overlay": (Image, qos_profile_sensor_data),
+    "drift_monitor/history": (Image, qos_profile_sensor_data),
 }
 
 

@@ -14,9 +14,9 @@ from sensor_msgs.msg import CameraInfo
 
 from egowm_core.data.images import decode_image
 from egowm_core.data.preprocess import Preprocess
+from egowm_core.drift import Cause, DriftReport, DriftState
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import DataError
-from egowm_core.scs import DriftState
 from egowm_core.types import ActionSequence, ActionSource, Frames, Rollout
 from egowm_nodes import conversions
 from egowm_nodes.diagnostics import Level, Status
@@ -102,18 +102,23 @@ def test_camera_info_follows_crop_and_scale():
 
 
 def test_drift_and_diagnostics_messages():
+    report = DriftReport(
+        DriftState.WARN, "why", cause=Cause.CAMERA_MOVED, alarm=1.25, channels={"motion": 0.5, "jump": 1.25}
+    )
     drift = conversions.drift_message(
+        report,
         stamp_ns=START,
         frame_id="optical",
-        state=DriftState.WARN,
-        reason="why",
         source=ActionSource.EXECUTED,
         context_stamp_ns=START - 2 * 10**9,
         scs={8: 50.0, 2: 90.0},
+        baseline_scs={8: 70.0, 16: 60.0},
         num_structures={8: 3, 2: 4},
         psnr={8: 20.0, 2: float("nan")},
-        baseline=float("nan"),
     )
+    assert (drift.cause, drift.alarm, list(drift.channels)) == ("camera moved", 1.25, ["motion", "jump"])
+    assert list(drift.strengths) == [0.5, 1.25] and np.isnan(drift.lag_s)
+    np.testing.assert_array_equal(drift.baseline_scs, [np.nan, 70.0])  # of the horizons judged, none more
     assert list(drift.horizons) == [2, 8] and list(drift.scs) == [90.0, 50.0] and list(drift.structures) == [4, 3]
     assert drift.state == drift.WARN and drift.reason == "why" and drift.context_stamp.sec == 1_699_999_998
     statuses = [Status("inputs", Level.STALE, "no image", {"images_hz": "0.0"})]

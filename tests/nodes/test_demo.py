@@ -88,6 +88,7 @@ def test_the_bag_holds_all_topics_with_their_definitions(simulated: tuple[Path, 
         "/world_model/predicted/strip": "sensor_msgs/msg/Image",
         "/drift_monitor/drift": "egowm_msgs/msg/Drift",
         "/drift_monitor/overlay": "sensor_msgs/msg/Image",
+        "/drift_monitor/history": "sensor_msgs/msg/Image",
         "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
     }
     with AnyReader([simulated[0] / report.BAG]) as reader:  # no type store given: the bag explains itself

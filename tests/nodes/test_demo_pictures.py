@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ pytest.importorskip("matplotlib")
 
 from egowm_core.errors import DataError
 from egowm_nodes import node_table
-from egowm_nodes.demo import figures, processes, strip, video
+from egowm_nodes.demo import figures, processes, report, strip, video
+from egowm_nodes.demo import session as session_module
 from egowm_nodes.demo.session import Judgement, Picture, Prediction, Session
 
 TICK_NS = 250_000_000
@@ -84,7 +86,7 @@ def test_hindsight_is_no_forecast_where_there_are_real_ones() -> None:
 
 def test_every_picture_of_the_video_has_the_same_size(tmp_path: Path) -> None:
     session = _session(_prediction(4), _prediction(8))
-    session.judgements = [Judgement(13 * TICK_NS, 0, "WARN", "why", "executed", {8: math.nan}, {8: math.nan}, math.nan)]
+    session.judgements = [Judgement(13 * TICK_NS, 0, "WARN", "why", "executed", {8: math.nan}, {8: math.nan})]
     drawn = list(video.draw(session))
     assert len({canvas.shape for _, canvas in drawn}) == 1
     assert drawn[0][0] == 4 * TICK_NS  # from the first context on
@@ -124,11 +126,11 @@ def test_predictions_that_nothing_was_observed_for_make_no_strip() -> None:
 def test_figures_of_a_session() -> None:
     session = _session(_prediction(4), _prediction(8, source="executed"))
     session.judgements = [
-        Judgement(12 * TICK_NS, 13 * TICK_NS, "OK", "", "executed", {2: 80.0, 8: 60.0}, {2: 20.0, 8: 15.0}, 70.0),
+        Judgement(12 * TICK_NS, 13 * TICK_NS, "OK", "", "executed", {2: 80.0, 8: 60.0}, {2: 20.0, 8: 15.0}, {8: 70.0}),
         Judgement(
-            16 * TICK_NS, 17 * TICK_NS, "OK", "", "executed", {2: 60.0, 8: math.nan}, {2: 22.0, 8: math.nan}, 70.0
+            16 * TICK_NS, 17 * TICK_NS, "OK", "", "executed", {2: 60.0, 8: math.nan}, {2: 22.0, 8: math.nan}, {8: 70.0}
         ),
-        Judgement(16 * TICK_NS, 17 * TICK_NS, "OK", "", "held", {2: 10.0}, {2: 11.0}, 70.0),
+        Judgement(16 * TICK_NS, 17 * TICK_NS, "OK", "", "held", {2: 10.0}, {2: 11.0}),
     ]
     session.diagnostics = {"world_model: inputs": (0, "fine", {"dropped": "3", "images_hz": "8"})}
     found = figures.summarize(session)
@@ -138,6 +140,53 @@ def test_figures_of_a_session() -> None:
     assert found["drops"] == {"world_model: inputs: dropped": "3"}
     for plot in (figures.scs_plot(session), figures.latency_plot(session)):
         assert plot.startswith("<svg") and plot.rstrip().endswith("</svg>")
+
+
+def _alarmed(tick: int, state: str, cause: str, alarm: float) -> Judgement:
+    return Judgement(
+        tick * TICK_NS, 0, state, f"why {cause}", "executed", {8: 50.0}, {8: 15.0}, {8: 70.0}, cause, alarm,
+        {"motion": 0.3, "frozen": alarm},
+    )  # fmt: skip
+
+
+def test_alarms_are_stretches_of_one_cause_with_their_worst_moment() -> None:
+    session = _session(_prediction(4))
+    causes = [("OK", "none", 0.2)] * 3 + [("WARN", "frozen", 1.0), ("ERROR", "frozen", 2.0), ("ERROR", "frozen", 1.6)]
+    causes += [("WARN", "lag", 1.1), ("OK", "none", 0.1), ("STALE", "none", 0.0), ("WARN", "lag", 1.3)]
+    session.judgements = [_alarmed(4 * number, *cause) for number, cause in enumerate(causes)]
+    session.judgements.append(Judgement(14 * TICK_NS, 0, "ERROR", "", "held", {8: 40.0}, {8: 9.0}, cause="frozen"))
+    found = figures.summarize(session)["alarms"]
+    assert [(a["start_s"], a["end_s"], a["state"], a["cause"]) for a in found] == [
+        (3.0, 5.0, "ERROR", "frozen"), (6.0, 6.0, "WARN", "lag"), (9.0, 9.0, "WARN", "lag"),
+    ]  # fmt: skip
+    assert found[0]["alarm"] == 2.0 and found[0]["channels"] == ["frozen"] and found[0]["lag_s"] is None
+    plot = figures.scs_plot(session)
+    assert ">frozen<" in plot and plot.count(">lag<") == 2
+    page = report.page(session, figures.summarize(session) | {"run": {"remarks": []}}, strip=None, video=False)
+    assert "why frozen" in page and "3.0 to 5.0" in page
+
+
+def test_messages_of_before_causes_were_told_are_read_too() -> None:
+    at = SimpleNamespace(sec=3, nanosec=0)
+    old = SimpleNamespace(
+        header=SimpleNamespace(stamp=at), state=1, reason="low", source=2, horizons=[2, 8], scs=[80.0, 60.0],
+        psnr=[20.0, 15.0], baseline_scs=75.0,
+    )  # fmt: skip
+    judgement = session_module._judgement(old, 5)
+    assert (judgement.state, judgement.cause, judgement.strengths) == ("WARN", "none", {})
+    assert judgement.baseline_scs == {2: 75.0, 8: 75.0} and math.isnan(judgement.alarm)
+    session = _session(_prediction(4))
+    session.judgements = [judgement]
+    (alarm,) = figures.summarize(session)["alarms"]
+    assert (alarm["state"], alarm["alarm"], alarm["reason"]) == ("WARN", None, "low")
+    assert figures.scs_plot(session).startswith("<svg")
+    new = SimpleNamespace(
+        **(vars(old) | {"baseline_scs": np.float32([75, 55]), "cause": "lag", "alarm": 1.5, "lag_s": 0.5}),
+        channels=["motion"], strengths=np.float32([1.5]),
+    )  # fmt: skip
+    judgement = session_module._judgement(new, 5)
+    assert judgement.baseline_scs == {2: 75.0, 8: 55.0} and (judgement.cause, judgement.lag_s) == ("lag", 0.5)
+    assert judgement.strengths == {"motion": 1.5} and judgement.alarm == 1.5
 
 
 def test_an_empty_session_has_figures_too() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rclpy")
 pytest.importorskip("egowm_msgs", reason="pip install ./ros_ws/src/egowm_msgs")
@@ -29,11 +30,13 @@ from egowm_core.data.images import decode_image
 from egowm_core.embodiment import load_embodiment
 from egowm_core.types import ActionSequence
 from egowm_nodes import conversions
+from egowm_nodes.pictures import CAPTION_HEIGHT
 from tests.fixtures.tiny_checkpoint import save_tiny_checkpoint
 from tests.nodes.rig import Rig, good_odometry, good_picture, start_node, stop_node, threads_of
 from tests.nodes.streams import picture_at
 
 ROBOT = load_embodiment("base_3dof")
+ANALYZERS = Path(__file__).parents[2] / "ros_ws" / "src" / "egowm_bringup" / "config" / "diagnostics.yaml"
 TICK_NS = 250_000_000
 INPUTS, PLAN, LIFECYCLE = "world_model: inputs", "world_model: plan", "world_model: lifecycle"
 LEVELS = {"OK": b"\x00", "WARN": b"\x01", "ERROR": b"\x02", "STALE": b"\x03"}
@@ -90,7 +93,7 @@ def graph(
                 "egowm_nodes.drift_monitor_node",
                 name="drift_monitor",
                 log=logs / "drift_monitor",
-                parameters={"auto_start": "true", "learn": "3", "planned_period_s": "1.0"},
+                parameters={"auto_start": "true", "learn_ticks": "48", "planned_period_s": "1.0"},
                 remap=("rollouts:=world_model/rollout",),
             )
             refusals = {"hash": refusal(rig, "sha256")}
@@ -182,14 +185,18 @@ def test_cmd_vel_is_held_and_a_fresh_plan_comes_first(rig):
     values = np.tile(np.array([0.12, 0.0, 0.05], np.float32), (5, 1))
 
     def planned(rollout: Any) -> bool:
-        newest_ns = conversions.time_ns(rollout.header.stamp)
-        if rollout.actions.source != ActionSequenceMsg.EXECUTED:
-            rig.plans.publish(conversions.action_message(ActionSequence(values), ROBOT, newest_ns))
+        if rollout.actions.source != ActionSequenceMsg.EXECUTED:  # stamp 0: from the newest frame on
+            rig.plans.publish(conversions.action_message(ActionSequence(values), ROBOT, 0))
         return rollout.actions.source == ActionSequenceMsg.PLANNED
 
     rollout = rig.next_rollout(planned)
     np.testing.assert_allclose(np.reshape(rollout.actions.data, (8, 3)), np.tile(values[0], (8, 1)))
-    assert rig.until(lambda: "its last action held for" in rig.said(PLAN), "the extension in the diagnostics")
+
+    def shown() -> bool:  # plans go on: diagnostics come once a second, and a plan is over by then
+        rig.plans.publish(conversions.action_message(ActionSequence(values), ROBOT, 0))
+        return "its last action held for" in rig.said(PLAN)
+
+    rig.until(shown, "the extension in the diagnostics")
 
 
 @pytest.mark.parametrize(
@@ -281,11 +288,15 @@ def test_drift_is_judged_on_what_was_executed_and_reset_forgets(rig):
     heard = rig.heard["drift_monitor/drift"]
     heard.clear()
     executed = rig.until(
-        lambda: [d for d in list(heard) if d.source == ActionSequenceMsg.EXECUTED and d.horizons and d.state == d.OK],
-        "a drift score",
+        lambda: [d for d in list(heard) if d.source == ActionSequenceMsg.EXECUTED and d.horizons and d.channels],
+        "a drift score against a learned baseline",
     )[0]
     assert list(executed.horizons) == [2, 4, 8] and all(0 <= value <= 100 for value in executed.scs)
-    assert min(executed.structures) >= 1 and min(executed.psnr) > 10 and executed.baseline_scs > 0
+    assert min(executed.structures) >= 1 and min(executed.psnr) > 10
+    assert len(executed.baseline_scs) == 3 and all(0 < value <= 100 for value in executed.baseline_scs)
+    assert max(executed.strengths) == pytest.approx(executed.alarm) and len(executed.strengths) == len(
+        executed.channels
+    )
     context_ns, newest_ns = (conversions.time_ns(t) for t in (executed.context_stamp, executed.header.stamp))
     assert newest_ns - context_ns == pytest.approx(8 * TICK_NS, rel=1e-6)
     rig.until(
@@ -293,11 +304,39 @@ def test_drift_is_judged_on_what_was_executed_and_reset_forgets(rig):
         "a held rollout judged when due",
     )
     overlay = rig.until(lambda: rig.heard["drift_monitor/overlay"], "an overlay")[-1]
-    assert (overlay.height, overlay.width) == (3 * 96, 3 * 128)
-    rig.until(lambda: "baseline" in rig.said("drift_monitor: drift"), "drift in the diagnostics")
+    assert (overlay.height, overlay.width) == (3 * 96 + CAPTION_HEIGHT, 3 * 128)
+    values = {pair.key: pair.value for pair in rig.diagnostics["drift_monitor: drift"].values}
+    assert values["baseline"].startswith("learned from") and float(values["usual scs executed 8"]) > 0
     assert rig.trigger("drift_monitor/reset").success
     heard.clear()
     rig.until(lambda: [d for d in list(heard) if d.state == d.UNDEFINED and "learning" in d.reason], "learning anew")
+
+
+def test_what_was_sampled_and_what_it_cost_is_told(rig):
+    def counted() -> dict[str, str]:
+        status = rig.diagnostics.get("drift_monitor: sampling")
+        return {} if status is None else {pair.key: pair.value for pair in status.values}
+
+    values = rig.until(lambda: int((found := counted()).get("executed judged", 0)) > 3 and found, "judged rollouts")
+    heard, judged, replaced = (int(values[f"executed {what}"]) for what in ("heard", "judged", "replaced"))
+    assert judged + replaced <= heard and "ms" not in values["scoring_ms p50 / p99"]
+    assert int(values["planned passed over"]) > 0  # one in a second is judged
+    assert 0 < float(values["cpu_share of one core"].split()[0]) < 400
+
+
+def test_the_aggregator_knows_every_status_that_is_published(rig):
+    """Each status of both nodes belongs to exactly one analyzer, and no analyzer waits for what nobody publishes."""
+    parameters = yaml.safe_load(ANALYZERS.read_text())["/**"]["ros__parameters"]
+    analyzers = {name: value for name, value in parameters.items() if isinstance(value, dict)}
+    rig.until(lambda: {"world_model: plan", "drift_monitor: drift"} <= set(rig.diagnostics), "statuses of both")
+    names = [name for name in rig.diagnostics if name.startswith(("world_model: ", "drift_monitor: "))]
+    for name in names:
+        fits = [key for key, analyzer in analyzers.items() if any(part in name for part in analyzer["contains"])]
+        assert len(fits) == 1, f"{name}: {fits}"
+    for analyzer in analyzers.values():
+        assert analyzer["type"] == "diagnostic_aggregator/GenericAnalyzer" and analyzer["timeout"] > 1.0
+        for part in analyzer["contains"]:
+            assert any(part in name for name in names), part
 
 
 def test_parameters_change_live_or_are_refused_with_a_reason(rig):

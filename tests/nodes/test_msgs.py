@@ -30,6 +30,8 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from egowm_core.drift import Cause
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "ros_ws" / "src" / "egowm_msgs"
 LIMIT_S = 10.0
@@ -89,13 +91,18 @@ def drift() -> Drift:
         header=Header(stamp=stamp(8), frame_id="camera_optical_frame"),
         state=Drift.WARN,
         reason="scs 61 is below 80 at horizon 4",
+        cause="camera moved",
+        alarm=1.5,
+        channels=["motion", "jump"],
+        strengths=[0.25, 1.5],
+        lag_s=float("nan"),
         source=ActionSequence.EXECUTED,
         context_stamp=stamp(0),
         horizons=[1, 4, 8],
         scs=[92.0, 61.0, float("nan")],
         structures=[5, 3, 0],
         psnr=[24.5, 19.0, 15.5],
-        baseline_scs=88.0,
+        baseline_scs=[94.0, 88.0, float("nan")],
     )
 
 
@@ -184,7 +191,17 @@ def test_drift_keeps_nan_in_a_round_trip() -> None:
     np.testing.assert_array_equal(got.psnr, sent.psnr)
     assert (got.header, got.state, got.reason, got.source) == (sent.header, sent.state, sent.reason, sent.source)
     assert (got.horizons, got.structures, got.context_stamp) == (sent.horizons, sent.structures, sent.context_stamp)
-    assert got.baseline_scs == sent.baseline_scs
+    np.testing.assert_array_equal(got.baseline_scs, sent.baseline_scs)
+    assert (got.cause, got.alarm, list(got.channels)) == ("camera moved", 1.5, ["motion", "jump"])
+    np.testing.assert_array_equal(got.strengths, sent.strengths)
+    assert np.isnan(got.lag_s)
+
+
+def test_the_words_for_causes_are_those_of_the_detector() -> None:
+    text = (PACKAGE / "msg" / "Drift.msg").read_text(encoding="utf-8")
+    above = text[: text.index("string cause")].rsplit("\n\n", 1)[1]
+    listed = above.replace("\n", " ").replace("# ", "").split(": ", 1)[1].strip().rstrip(".").replace(" or ", ", ")
+    assert {word.strip() for word in listed.split(",")} == {cause.value for cause in Cause}
 
 
 def test_rollout_reaches_a_subscriber(executor: SingleThreadedExecutor) -> None:

@@ -59,8 +59,8 @@ def test_a_choice_a_contradiction_and_bad_horizons_are_refused(node):
     params.declare(node, WorldModelParams)
     with pytest.raises(ConfigError, match="image_transport is 'theora'; expected one of both, raw, compressed"):
         params.read(node, WorldModelParams, {"image_transport": "theora"})
-    with pytest.raises(ScoreError, match="error_drop"):
-        DriftMonitorParams(warn_drop=30.0)
+    with pytest.raises(ScoreError, match=r"error_below 50.0 must not exceed warn_below 30.0"):
+        DriftMonitorParams(warn_below=30.0, error_below=50.0)
     for horizons in ((), (4, 2), (0, 2), (2, 2)):
         with pytest.raises(ConfigError, match="ascending"):
             DriftMonitorParams(horizons=horizons)

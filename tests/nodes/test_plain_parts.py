@@ -1,4 +1,4 @@
-"""The small parts: notices, the newest-wins worker, rates and watches, strips, drift watch."""
+"""The small parts: notices, the newest-wins worker, rates, CPU share and watches, strips and captions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from egowm_core.errors import DataError
-from egowm_core.scs import DriftLimits, DriftState
-from egowm_nodes.diagnostics import Durations, InputWatch, Level, RateMeter, judge
-from egowm_nodes.drift_watch import DriftWatch
+from egowm_nodes.diagnostics import CpuShare, Durations, InputWatch, Level, RateMeter, judge
 from egowm_nodes.notices import Notices
-from egowm_nodes.pictures import draw_strip, encode_jpeg, strip_frames
+from egowm_nodes.pictures import CAPTION_HEIGHT, STATE_COLORS, add_caption, draw_strip, encode_jpeg, strip_frames
 from egowm_nodes.worker import LatestWorker
 
 LIMIT_S = 10.0
@@ -92,6 +90,23 @@ def test_rates_and_percentiles():
     assert durations.text() == "50 / 99"
 
 
+def test_cpu_share_is_that_of_the_window_and_not_of_the_whole_life():
+    clock, used = Clock(), Clock()
+    meter = CpuShare(clock, used, window_s=10.0)
+    for _ in range(20):
+        clock.now_s += 1.0
+        used.now_s += 0.8
+        busy = meter.share()
+    assert busy == pytest.approx(0.8)
+    for _ in range(11):
+        clock.now_s += 1.0
+        idle = meter.share()
+    assert idle == pytest.approx(0.0)
+    clock.now_s += 60.0
+    used.now_s += 6.0
+    assert meter.share() == pytest.approx(0.1, abs=0.02)  # nobody asked for a minute
+
+
 def test_a_silent_input_is_named_with_its_topic_and_remedy():
     clock = Clock()
     watch = InputWatch("image", "/robot/image", clock, timeout_s=2.0)
@@ -124,31 +139,14 @@ def test_a_strip_shows_now_and_every_half_second():
     assert encode_jpeg(strip).startswith(b"\xff\xd8")
 
 
-def test_drift_goes_stale_by_steady_time_however_old_the_data():
-    clock = Clock()
-    watch = DriftWatch(DriftLimits(learn=3, window=1, stale_after_s=5.0), clock)
-    assert watch.check().state is DriftState.UNDEFINED
-    for i in range(4):
-        clock.now_s += 1.0
-        report = watch.score({8: 80.0}, i * 10**9, generation=0)  # a recording that starts at 0
-    assert report.state is DriftState.OK and watch.baseline() == 80.0
-    clock.now_s += 4.0
-    assert watch.check().state is DriftState.OK
-    clock.now_s += 2.0
-    assert watch.check().state is DriftState.STALE and watch.stale
-
-
-def test_drift_reset_forgets_the_baseline_and_ignores_scores_from_before():
-    clock = Clock()
-    watch = DriftWatch(DriftLimits(learn=3, window=1), clock)
-    for i in range(4):
-        watch.score({8: 80.0}, i * 10**9, generation=watch.generation)
-    before = watch.generation
-    watch.reset()
-    assert np.isnan(watch.baseline())
-    assert watch.score({8: 10.0}, 9 * 10**9, generation=before).reason == "no score yet"
-    watch.score({8: 80.0}, 10**9, generation=watch.generation)
-    assert watch.score({8: 80.0}, 0, generation=watch.generation).state is DriftState.UNDEFINED  # back in time: anew
+def test_a_caption_stands_below_the_picture_in_the_colour_of_the_state():
+    picture = np.full((40, 90, 3), 7, np.uint8)
+    captioned = add_caption(picture, "ERROR", "ERROR, not following   SCS 31 at 2, 20 at 8")
+    assert captioned.shape == (40 + CAPTION_HEIGHT, 90, 3)
+    np.testing.assert_array_equal(captioned[:40], picture)
+    assert tuple(captioned[41, 1]) == tuple(captioned[-1, -1]) == STATE_COLORS["ERROR"]
+    assert captioned[40:].min() < 60  # and there is dark text on it ...
+    assert (captioned[40:, -4:] == STATE_COLORS["ERROR"]).all()  # ... made small enough to fit
 
 
 def wait_until(condition) -> None:

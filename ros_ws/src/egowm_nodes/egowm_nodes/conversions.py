@@ -20,9 +20,9 @@ from std_msgs.msg import Header
 from egowm_core.channels import Camera
 from egowm_core.data.images import decode_image
 from egowm_core.data.preprocess import Preprocess
+from egowm_core.drift import DriftReport, DriftState
 from egowm_core.embodiment import Embodiment
-from egowm_core.errors import DataError
-from egowm_core.scs import DriftState
+from egowm_core.errors import DataError, EmbodimentError
 from egowm_core.types import (
     NANOSECONDS_PER_SECOND,
     ActionSequence,
@@ -139,7 +139,7 @@ def rollout_from_message(message: RolloutMsg) -> Rollout:
 
     Raises:
         DataError: no frames, frames that differ in size or number from the stamps, stamps that do not increase, or
-            actions that do not parse.
+            actions that do not parse, are not finite or fewer than the frames.
     """
     if not 1 <= len(message.frames) <= _MAX_FRAMES or len(message.frames) != len(message.stamps):
         raise DataError(
@@ -154,9 +154,15 @@ def rollout_from_message(message: RolloutMsg) -> Rollout:
     context_ns = time_ns(message.header.stamp)
     if stamps[0] <= context_ns:
         raise DataError("a rollout's first frame is stamped no later than its context; check its publisher")
+    values = _action_values(message.actions)
+    if len(values) < len(images) or not np.all(np.isfinite(values)):
+        raise DataError(
+            f"a rollout of {len(images)} frames has {len(values)} actions, all of them finite numbers expected, one a"
+            " frame; check its publisher"
+        )
     return Rollout(
         frames=Frames(images, stamps),
-        actions=ActionSequence(_action_values(message.actions), _source(message.actions)),
+        actions=ActionSequence(values, _source(message.actions)),
         context_stamp_ns=context_ns,
         num_denoising_steps=int(message.num_denoising_steps),
         seed=int(message.seed),
@@ -198,32 +204,50 @@ def camera_info_of(camera: Camera) -> CameraInfo | None:
     return info
 
 
+def require_robot(message: RolloutMsg, embodiment: Embodiment) -> None:
+    """Check that a rollout is of the robot that ``embodiment`` describes.
+
+    Raises:
+        EmbodimentError: its actions have other channels, or the same in another order.
+    """
+    channels = tuple(str(name) for name in message.actions.channels)
+    if channels != embodiment.channel_names:
+        raise EmbodimentError(
+            f"it is of another robot: {message.embodiment or 'unnamed'} with channels {_brief(channels)}, expected"
+            f" {embodiment.name} with {_brief(embodiment.channel_names)}; set parameter embodiment as the world model's"
+        )
+
+
 def drift_message(
+    report: DriftReport,
     *,
     stamp_ns: int,
     frame_id: str,
-    state: DriftState,
-    reason: str,
     source: ActionSource,
     context_stamp_ns: int,
     scs: Mapping[int, float],
+    baseline_scs: Mapping[int, float],
     num_structures: Mapping[int, int],
     psnr: Mapping[int, float],
-    baseline: float,
 ) -> DriftMsg:
-    """One judgement; the mappings share their keys, the horizons."""
+    """One judgement under the state of ``report``; ``scs``, ``num_structures`` and ``psnr`` share their horizons."""
     horizons = sorted(scs)
     return DriftMsg(
         header=header(stamp_ns, frame_id),
-        state=_STATES[state],
-        reason="" if state is DriftState.OK else reason,
+        state=_STATES[report.state],
+        reason="" if report.state is DriftState.OK else report.reason,
+        cause=report.cause.value,
+        alarm=report.alarm,
+        channels=list(report.channels),
+        strengths=list(report.channels.values()),
+        lag_s=math.nan if report.lag_s is None else report.lag_s,
         source=_SOURCES[source],
         context_stamp=time_message(context_stamp_ns),
         horizons=horizons,
         scs=[scs[h] for h in horizons],
+        baseline_scs=[baseline_scs.get(h, math.nan) for h in horizons],
         structures=[num_structures[h] for h in horizons],
         psnr=[psnr[h] for h in horizons],
-        baseline_scs=baseline,
     )
 
 
@@ -259,3 +283,8 @@ def _source(message: ActionSequenceMsg) -> ActionSource:
     if source is None:
         raise DataError(f"actions have source {message.source}; expected one of {sorted(_SOURCES_BACK)}")
     return source
+
+
+def _brief(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4])
+    return f"[{shown}, ... {len(names)} in all]" if len(names) > 4 else f"[{shown}]"

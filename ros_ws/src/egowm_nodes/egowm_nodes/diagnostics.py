@@ -6,6 +6,7 @@ All clocks are the caller's steady seconds. Safe to use from several threads.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -99,6 +100,29 @@ class Durations:
             if not self._values:
                 return "none yet"
         return f"{1e3 * self.percentile_s(50):.0f} / {1e3 * self.percentile_s(99):.0f}"
+
+
+class CpuShare:
+    """How much of one core this process uses, over the last ``window_s``; ``used`` gives its CPU seconds so far."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        used: Callable[[], float] = time.process_time,
+        *,
+        window_s: float = 10.0,
+    ) -> None:
+        self._clock, self._used, self._window_s = clock, used, window_s
+        self._marks: deque[tuple[float, float]] = deque([(clock(), used())])
+
+    def share(self) -> float:
+        """1 is a whole core; since the last mark that is older than the window, or since the start. One thread."""
+        now_s, used_s = self._clock(), self._used()
+        self._marks.append((now_s, used_s))
+        while len(self._marks) > 2 and now_s - self._marks[1][0] >= self._window_s:
+            self._marks.popleft()
+        began_s, before_s = self._marks[0]
+        return (used_s - before_s) / max(now_s - began_s, 1e-3)
 
 
 class InputWatch:

@@ -1,13 +1,15 @@
-"""``drift_monitor``: does the camera see what was predicted? Scores rollouts against reality, live.
+"""``drift_monitor``: does the camera see what was predicted? Judges rollouts against reality, live.
 
-A lifecycle node around plain parts: ``frame_buffer`` (pictures by stamp), ``judging`` (one comparison),
-``drift_watch`` (the state), ``worker`` (scoring off the callback thread; the newest rollout wins).
+A lifecycle node around plain parts: ``frame_buffer`` (pictures by stamp), ``sampling`` (which rollouts are judged),
+``egowm_core.drift`` (comparison, evidence, detector), ``drift_watch`` (the detector between threads and clocks),
+``worker`` (scoring off the callback thread; the newest rollout wins), ``drift_outputs`` (messages and pictures).
 
     python -m egowm_nodes.drift_monitor_node --ros-args -p auto_start:=true -r rollouts:=world_model/rollout
 
 Subscribes image, image/compressed and rollouts. Publishes ~/drift for every rollout judged: the state rests on rollouts
 of *executed* actions alone, so that a robot that changes its plan isn't called drift; planned and held ones are judged
-when they fall due and carry their own scores under that same state. Also ~/overlay and /diagnostics; service ~/reset.
+when they fall due and carry their own scores under that same state. What was planned is held against what was then
+done. Also ~/overlay, ~/history and /diagnostics; service ~/reset.
 """
 
 from __future__ import annotations
@@ -19,38 +21,48 @@ from collections.abc import Sequence
 from typing import Any
 
 import cv2
-from egowm_msgs.msg import Drift as DriftMsg
 from egowm_msgs.msg import Rollout as RolloutMsg
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from sensor_msgs.msg import Image
+from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 
-from egowm_core.errors import EgowmError
-from egowm_core.scs import DenseFlowTracker, DriftReport, DriftState, draw_overlay
+from egowm_core.drift import (
+    DriftBaseline,
+    DriftReport,
+    DriftState,
+    Evidence,
+    compare,
+    drift_tracker,
+    judge_comparison,
+    tolerance_ns,
+)
+from egowm_core.embodiment import Embodiment, load_embodiment
+from egowm_core.errors import ConfigError, EgowmError
+from egowm_core.given_baseline import given_baseline
 from egowm_core.types import ActionSource, Rollout
 from egowm_nodes import conversions
-from egowm_nodes.diagnostics import Durations, InputWatch, RateMeter, Status
+from egowm_nodes.diagnostics import CpuShare, InputWatch, Status
 from egowm_nodes.drift_monitor_params import DriftMonitorParams
-from egowm_nodes.drift_monitor_status import drift_status, inputs_status
+from egowm_nodes.drift_monitor_status import drift_status, inputs_status, sampling_status, verdict
+from egowm_nodes.drift_outputs import DriftOutputs
 from egowm_nodes.drift_watch import DriftWatch
 from egowm_nodes.frame_buffer import FrameBuffer
 from egowm_nodes.image_input import ImageInput
-from egowm_nodes.judging import Judgement, compare, due_ns, judge_comparison, tolerance_ns
 from egowm_nodes.lifecycle_main import run
 from egowm_nodes.managed_node import ManagedNode
+from egowm_nodes.sampling import SLOTS, Sampling, slot_of
 from egowm_nodes.worker import LatestWorker
 
-EXECUTED, PLANNED = "executed", "planned"
 WATCH_PERIOD_S = 0.5
 _QUIET = (DriftState.OK, DriftState.UNDEFINED)
+_RATE_TOLERANCE = 0.02
 
 
 class DriftMonitorNode(ManagedNode[DriftMonitorParams]):
-    """See the module. Publishers exist while configured; buffer, detector and worker while active."""
+    """See the module. Publishers and the baseline exist while configured; buffer, detector and worker while active."""
 
     def __init__(self) -> None:
         super().__init__("drift_monitor", DriftMonitorParams)
-        self._outputs: list[Any] = []
+        self._publishers_made: list[Any] = []
         self._reset_service: Any = None
         self._images: ImageInput | None = None
         self._subscription: Any = None
@@ -60,30 +72,35 @@ class DriftMonitorNode(ManagedNode[DriftMonitorParams]):
     # ---- lifecycle ----------------------------------------------------------------------------------------------
 
     def configure(self) -> None:
-        if self.parameters.num_threads:
-            cv2.setNumThreads(self.parameters.num_threads)
-        self._drift = self.create_lifecycle_publisher(DriftMsg, "~/drift", QoSProfile(depth=10))
-        self._overlay = self.create_lifecycle_publisher(Image, "~/overlay", qos_profile_sensor_data)
-        self._outputs = [self._drift, self._overlay]
+        p = self.parameters
+        if p.num_threads:
+            cv2.setNumThreads(p.num_threads)
+        if not p.embodiment:
+            raise ConfigError("parameter embodiment is empty; give the world model's (built-in name or YAML path)")
+        self._robot: Embodiment = load_embodiment(p.embodiment)
+        self._given: DriftBaseline | None = given_baseline(p.baseline, channels=self._robot.action_dim)
+        self._outputs = DriftOutputs(self._output, time.monotonic)
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
 
     def activate(self) -> None:
         p = self.parameters
+        if self._given is not None and not set(p.horizons) & set(self._given.scs):
+            raise ConfigError(
+                f"parameter horizons is {list(p.horizons)}, the baseline {p.baseline} knows {sorted(self._given.scs)};"
+                " give at least one of those"
+            )
         self._buffer = FrameBuffer(keep_s=p.buffer_s, max_bytes=p.buffer_mb << 20)
-        self._watch = DriftWatch(p.limits(), time.monotonic)
-        self._tracker = DenseFlowTracker()
-        self._waiting: dict[str, Rollout] = {}  # by slot, until the camera has caught up
-        self._executed_seen = 0
-        self._planned_taken_ns: int | None = None
+        self._watch = DriftWatch(self._robot, p.limits(), time.monotonic, baseline=self._given)
+        self._tracker = drift_tracker()
+        self._sampling = Sampling(p.horizons, time.monotonic)
+        self._rate_hz = self._robot.rate_hz
         self._frame_id = ""
         self._logged = DriftState.UNDEFINED
-        self._judged = RateMeter(time.monotonic)
-        self._scoring = Durations()
+        self._cpu = CpuShare(time.monotonic)
         self._counts: Counter[str] = Counter()
-        self._last: dict[str, Judgement] = {}
-        self._worker = LatestWorker(
-            self._judge, slots=(EXECUTED, PLANNED), on_error=self._judging_failed, name="scoring"
-        )
+        self._last: dict[str, Evidence] = {}
+        self._outputs.start()
+        self._worker = LatestWorker(self._judge, slots=SLOTS, on_error=self._judging_failed, name="scoring")
         self._images = ImageInput(self, p.image_transport, self._on_image, timeout_s=p.input_timeout_s)
         self._subscription = self.create_subscription(RolloutMsg, "rollouts", self._on_rollout, QoSProfile(depth=5))
         self._rollout_watch = InputWatch(
@@ -103,11 +120,15 @@ class DriftMonitorNode(ManagedNode[DriftMonitorParams]):
         self._images = self._subscription = self._timer = self._worker = None
 
     def cleanup(self) -> None:
-        for publisher in self._outputs:
+        for publisher in self._publishers_made:
             self.destroy_lifecycle_publisher(publisher)
         if self._reset_service is not None:
             self.destroy_service(self._reset_service)
-        self._outputs, self._reset_service = [], None
+        self._publishers_made, self._reset_service = [], None
+
+    def _output(self, kind: type[Any], topic: str, qos: QoSProfile) -> Any:
+        self._publishers_made.append(self.create_lifecycle_publisher(kind, topic, qos))
+        return self._publishers_made[-1]
 
     # ---- inputs, on the executor's thread -----------------------------------------------------------------------
 
@@ -134,41 +155,42 @@ class DriftMonitorNode(ManagedNode[DriftMonitorParams]):
             return
         self._rollout_watch.arrived()
         try:
+            conversions.require_robot(message, self._robot)
             rollout = conversions.rollout_from_message(message)
         except EgowmError as error:
+            self._counts["refused"] += 1
             self.report("input: rollout", f"rollout skipped: {error}")
             return
+        self._follow_rate(float(message.actions.rate_hz))
         self._buffer.fit(*rollout.frames.images.shape[1:3])
+        if rollout.actions.source is not ActionSource.EXECUTED:
+            self._watch.plan(rollout.context_stamp_ns, rollout.actions.values)
         first_ns = self._buffer.first_ns
         if first_ns is None or rollout.context_stamp_ns < first_ns - tolerance_ns(rollout):
             self._counts["from before the first image"] += 1
             return
-        if rollout.actions.source is ActionSource.EXECUTED:
-            self._executed_seen += 1
-            if (self._executed_seen - 1) % self.parameters.score_every == 0:
-                self._waiting[EXECUTED] = rollout
-        elif self._wants_planned(rollout.context_stamp_ns):
-            self._planned_taken_ns = rollout.context_stamp_ns
-            self._waiting[PLANNED] = rollout
+        p = self.parameters
+        self._sampling.offer(rollout, every=p.score_every, planned_period_s=p.planned_period_s)
         self._submit_due()
 
-    def _wants_planned(self, context_ns: int) -> bool:
-        period_s, last_ns = self.parameters.planned_period_s, self._planned_taken_ns
-        if not period_s or PLANNED in self._waiting:
-            return False
-        return last_ns is None or abs(context_ns - last_ns) >= period_s * 1e9
+    def _follow_rate(self, rate_hz: float) -> None:
+        """Rollouts say at what rate the model ticks; it may have been told another than its embodiment's."""
+        if rate_hz > 0 and abs(rate_hz / self._rate_hz - 1) > _RATE_TOLERANCE:
+            self.get_logger().info(f"the model ticks at {rate_hz:g} Hz, not {self._rate_hz:g}: started over")
+            self._rate_hz = rate_hz
+            self._sampling.clear()
+            self._watch.reset(tick_s=1.0 / rate_hz)
 
     def _submit_due(self) -> None:
         """Hand over the rollouts whose frames the camera has caught up with."""
         newest_ns = self._buffer.newest_ns
         if newest_ns is None or self._worker is None:
             return
-        for slot in [slot for slot, r in self._waiting.items() if due_ns(r, self.parameters.horizons) <= newest_ns]:
-            self._worker.offer(slot, (self._waiting.pop(slot), self._watch.generation))
+        for slot, rollout in self._sampling.due(newest_ns):
+            self._worker.offer(slot, (rollout, self._watch.generation))
 
     def _forget(self, why: str) -> None:
-        self._waiting.clear()
-        self._planned_taken_ns = None
+        self._sampling.clear()
         self._watch.reset()
         self.report("input: reset", why)
 
@@ -176,21 +198,29 @@ class DriftMonitorNode(ManagedNode[DriftMonitorParams]):
         if self._worker is None:
             response.success, response.message = False, f"the node is {self.lifecycle_state}, there is nothing to reset"
             return response
-        self._waiting.clear()
+        self._sampling.clear()
         self._watch.reset()
         response.success = True
-        response.message = f"baseline and scores forgotten; learning anew from {self.parameters.learn} scores"
+        response.message = "evidence forgotten; the given baseline stays"
+        if self._watch.learns:
+            response.message = f"baseline and evidence forgotten; learning anew for {self.parameters.learn_ticks} ticks"
         self.get_logger().info(response.message)
         return response
 
     def _check(self) -> None:
-        """Say when scores have stopped coming."""
+        """Say when comparisons have stopped coming, and draw the last minute."""
         before = self._watch.stale
-        report = self._watch.check()
+        report, stamp_ns = self._watch.check(), self._buffer.newest_ns or 0
         if self._watch.stale and not before:
             self._log_change(report)
-            stamp_ns = self._buffer.newest_ns or 0
-            self._publish(report, ActionSource.EXECUTED, stamp_ns, report.stamp_ns or 0, None)
+            self._outputs.silence(report, stamp_ns=stamp_ns, frame_id=self._frame_id)
+        self._outputs.history(
+            report,
+            stale=self._watch.stale,
+            error_at=self.parameters.error_at,
+            stamp_ns=stamp_ns,
+            frame_id=self._frame_id,
+        )
 
     # ---- scoring, on the worker's thread ------------------------------------------------------------------------
 
@@ -199,27 +229,22 @@ class DriftMonitorNode(ManagedNode[DriftMonitorParams]):
         p, started_s = self.parameters, time.monotonic()
         comparison = compare(rollout, p.horizons, self._buffer.frame)
         judgement = judge_comparison(comparison, p.horizons, max_structures=p.max_structures, tracker=self._tracker)
-        self._scoring.add(time.monotonic() - started_s)
-        self._judged.tick()
-        self._last[judgement.source.value] = judgement
-        executed = judgement.source is ActionSource.EXECUTED
+        self._sampling.scoring.add(time.monotonic() - started_s)
+        evidence = judgement.evidence
+        self._sampling.judged[slot_of(evidence.source)].tick()
+        self._last[evidence.source.value] = evidence
+        executed = evidence.source is ActionSource.EXECUTED
+        report = self._watch.judge(evidence, generation=generation) if executed else self._watch.report
+        self._outputs.judged(report, judgement, self._watch.usual(evidence), frame_id=self._frame_id)
         if executed:
-            report = self._watch.score(judgement.scs, judgement.newest_stamp_ns, generation=generation)
             self._log_change(report)
-        else:
-            report = self._watch.report
-        self._publish(report, judgement.source, judgement.newest_stamp_ns, judgement.context_stamp_ns, judgement)
-        if executed and self._overlay.get_subscription_count():
-            picture = draw_overlay(
-                judgement.newest, judgement.predicted_masks, judgement.observed_masks, factor=p.overlay_scale
-            )
-            self._overlay.publish(conversions.image_message(picture, judgement.newest_stamp_ns, self._frame_id))
+            self._outputs.overlay(report, judgement, factor=p.overlay_scale, frame_id=self._frame_id)
 
     def _log_change(self, report: DriftReport) -> None:
         if report.state is self._logged:
             return
         self._logged = report.state
-        text = f"drift is {report.state.value}: {report.reason}"
+        text = f"drift is {verdict(report, reason=True)}"
         if report.state in _QUIET:
             self.get_logger().info(text)
         else:  # a line of its own: rclpy refuses another severity from the same line
@@ -232,24 +257,6 @@ class DriftMonitorNode(ManagedNode[DriftMonitorParams]):
         else:
             self._counts["failed"] += 1
             self.report("scoring: failed", f"scoring failed: {type(error).__name__}: {error}")
-
-    def _publish(
-        self, report: DriftReport, source: ActionSource, stamp_ns: int, context_ns: int, judgement: Judgement | None
-    ) -> None:
-        self._drift.publish(
-            conversions.drift_message(
-                stamp_ns=stamp_ns,
-                frame_id=self._frame_id,
-                state=report.state,
-                reason=report.reason,
-                source=source,
-                context_stamp_ns=context_ns,
-                scs={} if judgement is None else judgement.scs,
-                num_structures={} if judgement is None else judgement.num_structures,
-                psnr={} if judgement is None else judgement.psnr,
-                baseline=self._watch.baseline(),
-            )
-        )
 
     # ---- diagnostics --------------------------------------------------------------------------------------------
 
@@ -265,17 +272,14 @@ class DriftMonitorNode(ManagedNode[DriftMonitorParams]):
             "images_hz": f"{self._images.watch.meter.rate_hz():.1f}",
             "transport": self._images.transport,
             "rollouts_hz": f"{self._rollout_watch.meter.rate_hz():.2f}",
-            "judged_hz": f"{self._judged.rate_hz():.2f}",
-            "judged": str(self._judged.count),
-            "scoring_ms p50 / p99": self._scoring.text(),
-            "replaced executed": str(self._worker.replaced[EXECUTED]),
-            "replaced planned": str(self._worker.replaced[PLANNED]),
             "buffered": f"{len(self._buffer)} images, {self._buffer.bytes / 2**20:.1f} MB",
         }
         figures |= {f"skipped: {reason}": str(count) for reason, count in sorted(self._counts.items())}
+        every, cpu_share = self.parameters.score_every, self._cpu.share()
         return [
             inputs_status(missing, self.notices.recent(), figures),
-            drift_status(self._watch.report, self._watch.baseline(), dict(self._last)),
+            sampling_status(self._sampling, self._worker.replaced, every=every, cpu_share=cpu_share),
+            drift_status(self._watch, dict(self._last)),
         ]
 
 

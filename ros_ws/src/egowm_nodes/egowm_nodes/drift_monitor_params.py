@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from egowm_core.drift import DriftLimits
 from egowm_core.errors import ConfigError
-from egowm_core.scs import DriftLimits
+from egowm_core.given_baseline import LEARN
 from egowm_nodes.image_input import TRANSPORTS
 from egowm_nodes.params import Change, param
 
@@ -18,6 +19,17 @@ class DriftMonitorParams:
 
     auto_start: bool = param(
         False, "configure and activate without being told by a lifecycle manager", change=Change.START
+    )
+    embodiment: str = param(
+        "base_3dof",
+        "this robot (built-in name or YAML path), as the world model's; rollouts of another are refused",
+        change=Change.UNCONFIGURED,
+    )
+    baseline: str = param(
+        LEARN,
+        "what is usual: learn it in the first minute, or take a drift_baseline.json, or the one of a checkpoint"
+        " (directory, embedded:NAME or hub id)",
+        change=Change.UNCONFIGURED,
     )
     num_threads: int = param(
         1, "threads of OpenCV, 0 leaves its own choice", low=0, high=256, change=Change.UNCONFIGURED
@@ -39,25 +51,22 @@ class DriftMonitorParams:
     buffer_s: float = param(10.0, "how long pictures are kept", low=0.5, high=120.0, change=_INACTIVE)
     buffer_mb: int = param(128, "how many MB of pictures are kept at most", low=1, high=4096, change=_INACTIVE)
     overlay_scale: int = param(3, "size of ~/overlay, times the model's picture", low=1, high=16)
-    learn: int = param(20, "scores that make the baseline", low=3, high=10_000, change=_INACTIVE)
-    window: int = param(3, "scores that are smoothed by their median", low=1, high=1000, change=_INACTIVE)
-    warn_drop: float = param(
-        10.0, "points below the baseline for a WARN, if also warn_spreads", low=0.01, high=100.0, change=_INACTIVE
+    learn_ticks: int = param(
+        240, "ticks that make the baseline where none is given", low=48, high=100_000, change=_INACTIVE
     )
-    error_drop: float = param(
-        20.0,
-        "points below the baseline for an ERROR, if also error_spreads",
-        low=0.01,
-        high=100.0,
-        change=_INACTIVE,
+    error_at: float = param(
+        1.5, "ERROR from so many times the evidence that makes the alarm (WARN)", low=1.0, high=2.5, change=_INACTIVE
     )
-    warn_spreads: float = param(3.0, "spreads below the baseline for a WARN", low=0.0, high=100.0, change=_INACTIVE)
-    error_spreads: float = param(5.0, "spreads below the baseline for an ERROR", low=0.0, high=100.0, change=_INACTIVE)
-    warn_below: float = param(0.0, "scores below are a WARN at once, 0 for none", low=0.0, high=100.0, change=_INACTIVE)
+    hold_s: float = param(
+        5.0, "how long an event (a knock, a change of light) stays reported", low=0.0, high=3600.0, change=_INACTIVE
+    )
+    warn_below: float = param(
+        0.0, "WARN below this score of the longest horizon, 0 for none", low=0.0, high=100.0, change=_INACTIVE
+    )
     error_below: float = param(
-        0.0, "scores below are an ERROR at once, 0 for none", low=0.0, high=100.0, change=_INACTIVE
+        0.0, "ERROR below this score of the longest horizon, 0 for none", low=0.0, high=100.0, change=_INACTIVE
     )
-    stale_after_s: float = param(5.0, "no score for so long is STALE", low=0.1, high=3600.0, change=_INACTIVE)
+    stale_after_s: float = param(3.0, "no comparison for so long is STALE", low=0.1, high=3600.0, change=_INACTIVE)
 
     def __post_init__(self) -> None:
         numbers = list(self.horizons)
@@ -72,12 +81,9 @@ class DriftMonitorParams:
             ScoreError: the thresholds contradict each other.
         """
         return DriftLimits(
-            learn=self.learn,
-            window=self.window,
-            warn_drop=self.warn_drop,
-            error_drop=self.error_drop,
-            warn_spreads=self.warn_spreads,
-            error_spreads=self.error_spreads,
+            learn_ticks=self.learn_ticks,
+            error_at=self.error_at,
+            hold_s=self.hold_s,
             warn_below=self.warn_below or None,
             error_below=self.error_below or None,
             stale_after_s=self.stale_after_s,

@@ -35,7 +35,12 @@ GENERAL = (
     ("params_file", "", "ROS parameter YAML over the nodes' own defaults"),
     ("autostart", "true", "configure and activate the lifecycle nodes; false leaves that to a lifecycle manager"),
     ("fastdds_profile", "true", "use the Fast DDS profile with shared memory enough for pictures, unless one is set"),
-    ("rviz", "false", "start rviz2 with the camera, the prediction, the strip and the overlay"),
+    (
+        "rviz",
+        "false",
+        "start rviz2 with the camera, the prediction, the strip, the overlay and the drift of the minute",
+    ),
+    ("aggregator", "false", "start diagnostic_aggregator's node, which sorts /diagnostics into /diagnostics_agg"),
 )
 PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
@@ -57,7 +62,13 @@ def describe(mode: str) -> launch.LaunchDescription:
         arguments=["-d", layout],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
-    return launch.LaunchDescription([*declared, OpaqueFunction(function=_start, args=[mode]), rviz])
+    aggregator = Node(
+        package="diagnostic_aggregator",
+        executable="aggregator_node",
+        parameters=[PathJoinSubstitution([FindPackageShare("egowm_bringup"), "config", "diagnostics.yaml"])],
+        condition=IfCondition(LaunchConfiguration("aggregator")),
+    )
+    return launch.LaunchDescription([*declared, OpaqueFunction(function=_start, args=[mode]), rviz, aggregator])
 
 
 def _start(context: launch.LaunchContext, mode: str) -> list[Any]:

@@ -94,6 +94,16 @@ ARGUMENTS = (
         parameters=(("world_model", "checkpoint"),),
     ),
     Argument(
+        name="embodiment",
+        description="this robot: a built-in embodiment or a YAML path",
+        parameters=(("world_model", "embodiment"), ("drift_monitor", "embodiment")),
+    ),
+    Argument(
+        name="baseline",
+        description="what drift takes for usual: learn, a drift_baseline.json or a checkpoint that has one",
+        parameters=(("drift_monitor", "baseline"),),
+    ),
+    Argument(
         name="device", description="where the model runs: cpu, cuda, ...", parameters=(("world_model", "device"),)
     ),
     Argument(

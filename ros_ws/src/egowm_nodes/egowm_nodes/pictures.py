@@ -1,4 +1,4 @@
-"""Pictures for people: the strip of context and predicted frames, and JPEG bytes. Knows no message."""
+"""Pictures for people: strip of context and predicted frames, captions, colours of states, JPEG. Knows no message."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from egowm_core.errors import DataError
 from egowm_core.types import ImageArray
 
 LABEL_HEIGHT = 16  # px above the frames
+CAPTION_HEIGHT = 22  # px
+STATE_COLORS = {  # RGB
+    "OK": (74, 170, 104), "WARN": (230, 160, 50), "ERROR": (214, 69, 65), "STALE": (150, 110, 190),
+    "UNDEFINED": (120, 126, 136),
+}  # fmt: skip
 _GAP = 2  # px between frames
 _INK, _PAPER = (235, 235, 235), (24, 24, 24)
 
@@ -44,6 +49,17 @@ def draw_strip(context: ImageArray, predicted: Sequence[ImageArray], ahead_s: Se
         place = (left + 3, LABEL_HEIGHT - 4)
         cv2.putText(canvas, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
     return canvas
+
+
+def add_caption(image: ImageArray, state: str, text: str) -> ImageArray:
+    """``image`` (H,W,3) uint8 RGB over a bar of ``CAPTION_HEIGHT`` px in the colour of ``state``, with ``text``."""
+    width = image.shape[1]
+    bar = np.full((CAPTION_HEIGHT, width, 3), STATE_COLORS.get(state, _PAPER), np.uint8)
+    size = 0.5
+    needed = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0]
+    size *= min(1.0, (width - 12) / max(needed, 1))
+    cv2.putText(bar, text, (6, CAPTION_HEIGHT - 7), cv2.FONT_HERSHEY_SIMPLEX, size, _PAPER, 1, cv2.LINE_AA)
+    return np.concatenate([image, bar])
 
 
 def encode_jpeg(image: ImageArray, *, quality: int = 90) -> bytes:

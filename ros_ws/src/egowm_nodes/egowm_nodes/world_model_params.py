@@ -57,7 +57,7 @@ class WorldModelParams:
         2.0, "an input silent for so long is reported", low=0.1, high=3600.0, change=Change.INACTIVE
     )
     hindsight_every: int = param(
-        4, "ticks between predictions from executed actions (what drift is judged by), 0 for none", low=0, high=10_000
+        2, "ticks between predictions from executed actions (what drift is judged by), 0 for none", low=0, high=10_000
     )
     hold_last_command: bool = param(
         True, "without a fresh plan, predict with the last cmd_vel (or else the last executed action) held"

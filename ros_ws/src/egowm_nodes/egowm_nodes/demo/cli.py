@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from egowm_core.embodiment import load_embodiment
-from egowm_core.errors import EgowmError
+from egowm_core.errors import CheckpointError, EgowmError
+from egowm_core.given_baseline import LEARN, checkpoint_baseline
 from egowm_nodes import node_table
 from egowm_nodes.demo import report
 from egowm_nodes.playback import Recording, look
@@ -39,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--bag", metavar="PATH", help="play this recording in real time instead of simulating")
     made.add_argument("--embodiment", default="base_3dof", metavar="NAME", help="the robot (default: %(default)s)")
     made.add_argument("--checkpoint", metavar="PATH", help="the model (default: embedded:EMBODIMENT)")
+    made.add_argument(
+        "--baseline",
+        metavar="WHAT",
+        help="what drift takes for usual: learn, a drift_baseline.json or a checkpoint that has one (default: in the"
+        " simulator the model's own, where it has one; else learn)",
+    )
     made.add_argument("--device", default="", help="where the model runs (default: as world_model.yaml says)")
     made.add_argument(
         "--seconds", type=float, metavar="N", help=f"how long (default: {SIMULATED_S:.0f}, or the whole recording)"
@@ -74,7 +81,9 @@ def prepare(args: argparse.Namespace) -> Prepared:
     Raises:
         ConfigError, DataError: a wrong option, or a recording that cannot be read.
     """
-    values: dict[str, Any] = {"checkpoint": args.checkpoint or f"embedded:{args.embodiment}", "device": args.device}
+    checkpoint = args.checkpoint or f"embedded:{args.embodiment}"
+    values: dict[str, Any] = {"checkpoint": checkpoint, "embodiment": args.embodiment, "device": args.device}
+    values["baseline"] = args.baseline or _usual(checkpoint, simulated=not args.bag)
     remarks: list[str] = []
     topics: list[str] = []
     if args.bag:
@@ -91,12 +100,21 @@ def prepare(args: argparse.Namespace) -> Prepared:
     runs = node_table.plan(mode, values, params_file=args.params_file)
     settings = {
         "mode": mode,
-        "embodiment": args.embodiment,
         "seconds": seconds if math.isfinite(seconds) else "to the end",
         **{key: value for key, value in values.items() if value not in ("", None)},
         **({"recorded_topics": topics} if topics else {}),
     }
     return Prepared(mode, runs, seconds, settings, remarks)
+
+
+def _usual(checkpoint: str, *, simulated: bool) -> str:
+    """The checkpoint's own baseline fits the simulator that it was trained in, but hardly a recording of elsewhere."""
+    if not simulated:
+        return LEARN
+    try:
+        return LEARN if checkpoint_baseline(checkpoint) is None else checkpoint
+    except CheckpointError:
+        return LEARN  # the world model says what is wrong with it, and its log is shown
 
 
 def _look_closely(recording: Recording, rate_hz: float, image_lag_s: float) -> tuple[float | None, list[str]]:
@@ -151,6 +169,9 @@ def tell(found: dict[str, Any], out: Path) -> bool:
     print(f"{found['drift_messages']} drift messages, {found['drift_scored']} scored")
     print(f"mean SCS, executed actions: {scs or '-'}")
     print(f"states: {', '.join(f'{state} {count}' for state, count in found['drift_states'].items()) or 'none'}")
+    for alarm in found["alarms"]:
+        when = f"{alarm['start_s']:.1f} to {alarm['end_s']:.1f} s"
+        print(f"{alarm['state']} from {when}, {alarm['cause']}: {alarm['reason']}")
     for remark in found["run"]["remarks"]:
         print(f"note: {remark}")
     for name in (report.VIDEO, report.STRIP, report.REPORT, report.BAG, report.STATUS):

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from egowm_nodes.demo.session import Judgement, Session
+from egowm_nodes.pictures import STATE_COLORS
 
-STATE_COLORS = {"OK": "#4aaa68", "WARN": "#e6a032", "ERROR": "#d64541", "STALE": "#966ebe", "UNDEFINED": "#9aa0aa"}
+_HIGHEST_ALARM = 2.5
 
 
 def spread(values: ArrayLike) -> dict[str, float] | None:
@@ -54,6 +55,7 @@ def summarize(session: Session) -> dict[str, Any]:
         "drift_messages": len(session.judgements),
         "drift_scored": sum(any(math.isfinite(s) for s in j.scs.values()) for j in session.judgements),
         "drift_states": dict(Counter(judgement.state for judgement in session.judgements)),
+        "alarms": alarms(session),
         "drops": drops(session),
         "undecodable": dict(session.undecodable),
         "topics": {
@@ -61,6 +63,33 @@ def summarize(session: Session) -> dict[str, Any]:
             for topic in session.topics
         },
     }  # fmt: skip
+
+
+def alarms(session: Session) -> list[dict[str, Any]]:
+    """Every stretch of WARN or ERROR under one cause, in order: when (s from the start), how strong, and why."""
+    start_ns = _start_ns(session)
+    executed = sorted(
+        (j for j in session.judgements if j.source == "executed"), key=lambda judgement: judgement.stamp_ns
+    )
+    found = []
+    for (alarmed, cause), group in groupby(executed, key=lambda j: (j.state in ("WARN", "ERROR"), j.cause)):
+        stretch = list(group)
+        if not alarmed:
+            continue
+        worst = max(stretch, key=lambda judgement: (judgement.state == "ERROR", np.nan_to_num(judgement.alarm)))
+        found.append(
+            {
+                "start_s": round((stretch[0].stamp_ns - start_ns) * 1e-9, 2),
+                "end_s": round((stretch[-1].stamp_ns - start_ns) * 1e-9, 2),
+                "state": worst.state,
+                "cause": cause,
+                "alarm": _finite(worst.alarm),
+                "channels": sorted(name for name, strength in worst.strengths.items() if strength >= 1),
+                "lag_s": _finite(worst.lag_s),
+                "reason": worst.reason,
+            }
+        )
+    return found
 
 
 def drops(session: Session) -> dict[str, str]:
@@ -92,9 +121,9 @@ def _finite(value: float) -> float | None:
 
 
 def scs_plot(session: Session) -> str:
-    """SCS over time by horizon, over bands of state, and the robot's yaw rate below: SVG text."""
-    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    """SCS over time by horizon with what is usual, over bands of state; the alarm and the robot's motion: SVG text."""
+    figure = Figure(figsize=(10.5, 6.0), layout="constrained")
+    upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=[3, 1.2, 1])
     start_ns = _start_ns(session)
     judgements = session.judgements
     horizons = sorted({horizon for judgement in judgements for horizon in judgement.scs})
@@ -105,9 +134,13 @@ def scs_plot(session: Session) -> str:
             label = f"frame {horizon}" if executed else None
             scores = [judgement.scs[horizon] for judgement in chosen]
             upper.plot(at_s, scores, color=f"C{number}", markersize=5, label=label, **style)
+            if executed:
+                usual = [judgement.baseline_scs.get(horizon, math.nan) for judgement in chosen]
+                upper.plot(at_s, usual, color=f"C{number}", linewidth=0.8, linestyle="--", alpha=0.7)
     if any(judgement.source != "executed" for judgement in judgements):
         upper.plot([], [], "x", color="#666666", markersize=5, label="planned or held actions")
     _bands(upper, session, start_ns)
+    _alarm(middle, session, start_ns)
     upper.set_ylim(0, 100)
     upper.set_ylabel("SCS [%]")
     upper.grid(alpha=0.25)
@@ -157,9 +190,27 @@ def _bands(axes: Any, session: Session, start_ns: int) -> None:
     for state, group in groupby(range(len(judgements)), key=lambda i: judgements[i].state):
         numbers = list(group)
         begin, end = times[numbers[0]], times[min(numbers[-1] + 1, len(times) - 1)]
-        color = STATE_COLORS.get(state, "#888888")
-        axes.axvspan(begin, end, color=color, alpha=0.15, linewidth=0, label=None if state in seen else state)
+        axes.axvspan(begin, end, color=_hex(state), alpha=0.15, linewidth=0, label=None if state in seen else state)
         seen.add(state)
+
+
+def _alarm(axes: Any, session: Session, start_ns: int) -> None:
+    """The strongest evidence over time with its threshold, and the cause where one begins."""
+    chosen = sorted((j for j in session.judgements if j.source == "executed"), key=lambda judgement: judgement.stamp_ns)
+    at_s = [(judgement.stamp_ns - start_ns) * 1e-9 for judgement in chosen]
+    axes.plot(at_s, [min(judgement.alarm, _HIGHEST_ALARM) for judgement in chosen], color="#444444", linewidth=1.2)
+    axes.axhline(1.0, color=_hex("ERROR"), linewidth=0.8, linestyle="--")
+    for alarm in alarms(session):
+        axes.annotate(
+            alarm["cause"], (alarm["start_s"], 1.05), fontsize=8, color=_hex(alarm["state"]), annotation_clip=True
+        )
+    axes.set_ylim(0, _HIGHEST_ALARM)
+    axes.set_ylabel("alarm")
+    axes.grid(alpha=0.25)
+
+
+def _hex(state: str) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*STATE_COLORS.get(state, (136, 136, 136)))
 
 
 def _svg(figure: Figure) -> str:

@@ -8,10 +8,6 @@ import numpy as np
 from egowm_core.types import ImageArray
 
 PAPER, INK, FAINT = (24, 26, 30), (235, 235, 235), (130, 136, 146)
-STATE_COLORS = {
-    "OK": (74, 170, 104), "WARN": (230, 160, 50), "ERROR": (214, 69, 65), "STALE": (150, 110, 190),
-    "UNDEFINED": (120, 126, 136),
-}  # fmt: skip
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 

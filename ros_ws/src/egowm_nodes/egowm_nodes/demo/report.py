@@ -96,9 +96,12 @@ def page(session: Session, found: Mapping[str, Any], *, strip: Path | None, vide
         "<h2>Structural consistency over time</h2>",
         "<p>SCS per horizon: how well tracked structures agree between predicted and observed pictures, 0 to 100. "
         "Lines: predicted from the actions that the robot then executed (hindsight: what drift is judged by). Crosses: "
-        "predicted from planned or held actions. The colour behind is the drift monitor's state.</p>",
+        "predicted from planned or held actions. Dashed: what is usual for such motion. The colour behind is the drift "
+        "monitor's state. Below: the strongest evidence of a lasting change, which makes the alarm at 1.</p>",
         figures.scs_plot(session),
         _scores(found),
+        "<h2>Alarms</h2>",
+        _alarms(found["alarms"]),
         "<h2>Time a rollout takes</h2>",
         figures.latency_plot(session),
         _latencies(found),
@@ -152,6 +155,23 @@ def _scores(found: Mapping[str, Any]) -> str:
         _table(("actions", "frame", "mean SCS", "mean PSNR [dB]"), lines, numbers=1)
         + f"<p>States: {states or 'none'}.</p>"
     )
+
+
+def _alarms(alarms: Sequence[Mapping[str, Any]]) -> str:
+    if not alarms:
+        return "<p>none</p>"
+    lines = [
+        (
+            f"{alarm['start_s']:.1f} to {alarm['end_s']:.1f}",
+            alarm["state"],
+            alarm["cause"],
+            _number(alarm["alarm"]),
+            ", ".join(alarm["channels"]) or "-",
+            alarm["reason"],
+        )
+        for alarm in alarms
+    ]
+    return _table(("time [s]", "state", "cause", "strength", "evidence", "reason"), lines)
 
 
 def _latencies(found: Mapping[str, Any]) -> str:

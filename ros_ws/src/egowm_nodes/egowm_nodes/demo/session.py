@@ -59,7 +59,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A recorded Drift message; ``scs`` and ``psnr`` by horizon (frames), NaN where nothing could be judged."""
+    """A recorded Drift message; ``scs``, ``psnr`` and ``baseline_scs`` (what is usual) by horizon (frames).
+
+    Scores are NaN where nothing could be judged. ``alarm`` and ``strengths`` are 1 at the alarm; messages of before
+    they were introduced have none (NaN, empty), and one ``baseline_scs`` for all horizons.
+    """
 
     stamp_ns: int
     received_ns: int
@@ -68,7 +72,11 @@ class Judgement:
     source: str
     scs: dict[int, float]
     psnr: dict[int, float]
-    baseline_scs: float
+    baseline_scs: dict[int, float] = field(default_factory=dict)
+    cause: str = "none"
+    alarm: float = math.nan
+    strengths: dict[str, float] = field(default_factory=dict)
+    lag_s: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -251,7 +259,13 @@ def _judgement(message: Any, received_ns: int) -> Judgement:
         source=_word(SOURCES, message.source),
         scs=dict(zip(horizons, map(float, message.scs), strict=False)),
         psnr=dict(zip(horizons, map(float, message.psnr), strict=False)),
-        baseline_scs=float(message.baseline_scs),
+        baseline_scs=dict(zip(horizons, np.broadcast_to(message.baseline_scs, len(horizons)).tolist(), strict=True)),
+        cause=str(getattr(message, "cause", "none")),
+        alarm=float(getattr(message, "alarm", math.nan)),
+        strengths=dict(
+            zip(getattr(message, "channels", ()), map(float, getattr(message, "strengths", ())), strict=False)
+        ),
+        lag_s=float(getattr(message, "lag_s", math.nan)),
     )
 
 

@@ -98,6 +98,8 @@ class Monitor:
             if math.isfinite(score)
         ]
         state = STATES[self.drift.state] if self.drift.state < len(STATES) else str(self.drift.state)
+        if self.drift.cause not in ("", "none"):
+            state = f"{state}, {self.drift.cause}"
         return f"SCS {', '.join(scored) or '-'} | {state}"
 
 

@@ -19,6 +19,7 @@ from egowm_core.errors import DataError
 from egowm_core.types import ImageArray
 from egowm_nodes.demo import panels
 from egowm_nodes.demo.session import Judgement, Picture, Prediction, Session
+from egowm_nodes.pictures import STATE_COLORS
 
 AHEAD_S = (1.0, 2.0)
 PANEL_HEIGHT, PANEL_WIDTH, HEADER, FOOTER, GAP = 288, 384, 26, 34, 4
@@ -170,7 +171,8 @@ def _foot(canvas: ImageArray, time_s: float, twist: np.ndarray, judgement: Judge
         for horizon, score in judgement.scs.items()
     )
     end = panels.write(canvas, f"SCS  {scores or '-'}", end + 40, line)
-    color = panels.STATE_COLORS.get(judgement.state, panels.INK)
-    end = panels.write(canvas, judgement.state, end + 24, line, color=color)
+    color = STATE_COLORS.get(judgement.state, panels.INK)
+    verdict = judgement.state if judgement.cause == "none" else f"{judgement.state}, {judgement.cause}"
+    end = panels.write(canvas, verdict, end + 24, line, color=color)
     reason = judgement.reason if len(judgement.reason) <= MOST_REASON else judgement.reason[: MOST_REASON - 3] + "..."
     panels.write(canvas, reason, end + 16, line, size=0.42, color=panels.FAINT)

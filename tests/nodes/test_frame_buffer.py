@@ -1,34 +1,18 @@
-"""Pictures by stamp, and one comparison of a rollout with them."""
+"""The camera's newest pictures by stamp: found, bounded, decoded once, skipped where broken."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from egowm_core.data.preprocess import Preprocess
 from egowm_core.errors import DataError
-from egowm_core.scs import DenseFlowTracker
-from egowm_core.types import ActionSequence, ActionSource, Frames, Rollout
 from egowm_nodes.frame_buffer import FrameBuffer
-from egowm_nodes.judging import compare, due_ns, judge_comparison, tolerance_ns
 from tests.nodes.streams import at, picture_at, plain_image, plain_jpeg
-
-SMALL = Preprocess(96, 128)
 
 
 def buffer(**changes) -> FrameBuffer:
     kept = FrameBuffer(**({"keep_s": 10.0, "max_bytes": 100 << 20} | changes))
     kept.fit(96, 128)
     return kept
-
-
-def rollout(start: float, *, frozen: bool = False) -> Rollout:
-    """A prediction of 8 frames that is right, or (``frozen``) that nothing moves."""
-    times = start + np.arange(1, 9) / 4
-    images = np.stack([SMALL(picture_at(start if frozen else when)) for when in times])
-    stamps = np.array([at(when) for when in times], np.int64)
-    actions = ActionSequence(np.zeros((8, 3), np.float32), ActionSource.EXECUTED)
-    return Rollout(Frames(images, stamps), actions, at(start), 1, 0)
 
 
 def test_the_nearest_picture_within_the_tolerance_is_found_and_decoded_once():
@@ -86,34 +70,3 @@ def test_a_corrupt_picture_is_reported_once_and_the_next_nearest_taken():
     with pytest.raises(DataError, match="cut short"):
         kept.frame(at(0.05), 125_000_000)
     assert kept.frame(at(0.05), 125_000_000)[0] == at(0.0)
-
-
-def filled() -> FrameBuffer:
-    kept = buffer()
-    for i in range(61):
-        kept.add(plain_image(i / 12, picture_at(i / 12)))
-    return kept
-
-
-def test_a_right_prediction_scores_high_and_a_frozen_one_low():
-    kept = filled()
-    judged = {}
-    for frozen in (False, True):
-        comparison = compare(rollout(1.0, frozen=frozen), (2, 4, 8), kept.frame)
-        assert comparison.newest_stamp_ns == at(3.0) and comparison.observed.shape == (8, 96, 128, 3)
-        judged[frozen] = judge_comparison(comparison, (2, 4, 8, 16), max_structures=6, tracker=DenseFlowTracker())
-    right, wrong = judged[False], judged[True]
-    assert right.num_structures[8] >= 2
-    assert right.scs[8] > 99 and right.psnr[8] == 100.0
-    assert wrong.scs[8] < right.scs[8] - 15 and wrong.psnr[8] < 40
-    assert np.isnan(right.scs[16]) and np.isnan(right.psnr[16])
-    assert right.predicted_masks.shape == right.observed_masks.shape == (len(right.predicted_masks), 96, 128)
-
-
-def test_only_the_frames_that_the_horizons_need_are_looked_for():
-    task = rollout(3.5)
-    assert due_ns(task, (2, 4)) == at(4.5) and due_ns(task, (2, 16)) == at(5.5)
-    assert tolerance_ns(task) == 125_000_000
-    assert compare(task, (2, 4), filled().frame).predicted.shape[0] == 4
-    with pytest.raises(DataError, match="frame 7"):
-        compare(task, (2, 4, 8), filled().frame)

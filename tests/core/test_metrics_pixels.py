@@ -1,11 +1,11 @@
-"""PSNR and SSIM equal scikit-image's."""
+"""PSNR and SSIM equal scikit-image's; the mean squared error is what PSNR is made of."""
 
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from egowm_core.errors import ScoreError
-from egowm_core.scs import psnr, ssim
+from egowm_core.metrics import mse, psnr, ssim
 
 
 def videos():
@@ -31,7 +31,13 @@ def test_ssim_per_frame():
     np.testing.assert_allclose(ssim(observed, observed), 1)
 
 
-@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_mse_is_of_values_up_to_one():
+    predicted, observed = videos()
+    np.testing.assert_allclose(10 * np.log10(1 / mse(predicted, observed)), psnr(predicted, observed), rtol=1e-5)
+    assert mse(np.zeros((1, 8, 8, 3), np.uint8), np.full((1, 8, 8, 3), 255, np.uint8)) == 1.0
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, mse])
 def test_what_does_not_fit_is_refused(metric):
     predicted, observed = videos()
     with pytest.raises(ScoreError, match="differ"):

@@ -1,13 +1,12 @@
 """Picture metrics that accompany the SCS: PSNR and SSIM, frame by frame.
 
 They judge pixels, not structure: a sharp but wrong motion can beat a soft but right one. Reported beside
-the SCS, never instead of it.
+the SCS, never instead of it. Knows no file, no video and no horizon.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 from egowm_core.errors import ScoreError
 from egowm_core.types import FloatArray, ImageArray
@@ -21,11 +20,19 @@ def psnr(predicted: ImageArray, observed: ImageArray) -> FloatArray:
     Raises:
         ScoreError: the videos differ in shape or are not uint8.
     """
-    _check(predicted, observed)
-    error = predicted.astype(np.float64) - observed.astype(np.float64)
-    mse = np.mean(error * error, axis=(1, 2, 3))
+    check_videos(predicted, observed)
     with np.errstate(divide="ignore"):
-        return np.asarray(10 * np.log10(255.0**2 / mse), np.float32)
+        return np.asarray(10 * np.log10(255.0**2 / _squared_error(predicted, observed)), np.float32)
+
+
+def mse(predicted: ImageArray, observed: ImageArray) -> FloatArray:
+    """Mean squared error per frame (T,) of videos (T,H,W,3) uint8, of values in 0..1.
+
+    Raises:
+        ScoreError: the videos differ in shape or are not uint8.
+    """
+    check_videos(predicted, observed)
+    return np.asarray(_squared_error(predicted, observed) / 255.0**2, np.float32)
 
 
 def ssim(predicted: ImageArray, observed: ImageArray) -> FloatArray:
@@ -34,7 +41,9 @@ def ssim(predicted: ImageArray, observed: ImageArray) -> FloatArray:
     Raises:
         ScoreError: the videos differ in shape, are not uint8, or are smaller than 7x7 pixels.
     """
-    _check(predicted, observed)
+    from skimage.metrics import structural_similarity
+
+    check_videos(predicted, observed)
     if min(predicted.shape[1:3]) < _SSIM_WINDOW:
         raise ScoreError(f"SSIM needs frames of at least 7x7 pixels, got {predicted.shape[1]}x{predicted.shape[2]}")
     values = [
@@ -43,7 +52,8 @@ def ssim(predicted: ImageArray, observed: ImageArray) -> FloatArray:
     return np.asarray(values, np.float32)
 
 
-def _check(predicted: ImageArray, observed: ImageArray) -> None:
+def check_videos(predicted: ImageArray, observed: ImageArray) -> None:
+    """Raises ScoreError unless both are videos (T,H,W,3) uint8 of one shape."""
     if predicted.shape != observed.shape:
         raise ScoreError(
             f"predicted {predicted.shape} and observed {observed.shape} differ; "
@@ -51,3 +61,8 @@ def _check(predicted: ImageArray, observed: ImageArray) -> None:
         )
     if predicted.ndim != 4 or predicted.shape[-1] != 3 or predicted.dtype != np.uint8 or observed.dtype != np.uint8:
         raise ScoreError(f"videos are (T,H,W,3) uint8, got {predicted.shape} {predicted.dtype} and {observed.dtype}")
+
+
+def _squared_error(predicted: ImageArray, observed: ImageArray) -> FloatArray:
+    error = predicted.astype(np.float64) - observed.astype(np.float64)
+    return np.asarray(np.mean(error * error, axis=(1, 2, 3)))
