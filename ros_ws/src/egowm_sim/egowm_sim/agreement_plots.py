@@ -67,13 +67,14 @@ def plot_claim(file: Path, figures: Mapping[str, Any], *, horizon: int) -> None:
     rows = figures["rows"]
     wrong = [row for row in rows if row.split(":")[0] in figures["order"]]
     worse = [row for row in rows if row not in wrong and row not in ("identical", "combined")]
+    grossest = {row.split(":")[0]: row.split(":")[1] for row in sorted(worse)}
     for axis, metric in zip(axes[1][:2], ("psnr", "ssim"), strict=True):
         for names, group in ((wrong, "action"), (worse, "degraded")):
             points = [(rows[row][metric][str(horizon)], rows[row]["scs"][str(horizon)]) for row in names]
             axis.scatter(*zip(*points, strict=True), s=22, color=_COLOURS[group], label=_GROUP_WORDS[group])
-        for row in worse:
+        for row in (row for row in worse if row.split(":")[1] == grossest[row.split(":")[0]]):
             axis.annotate(
-                row.replace(":", " "), (rows[row][metric][str(horizon)], rows[row]["scs"][str(horizon)]), fontsize=5.5,
+                row.replace(":", " "), (rows[row][metric][str(horizon)], rows[row]["scs"][str(horizon)]), fontsize=7,
                 xytext=(3, -5), textcoords="offset points", color="#666666",
             )  # fmt: skip
         axis.set(xlabel=_METRIC_WORDS[metric], ylabel=_METRIC_WORDS["scs"], ylim=(0, 103))
@@ -85,9 +86,9 @@ def plot_claim(file: Path, figures: Mapping[str, Any], *, horizon: int) -> None:
     axes[1][2].axhline(0.5, color="#444444", lw=0.8, ls=":")
     axes[1][2].set_xticks(np.arange(len(kinds)), kinds, rotation=30)
     axes[1][2].set(
-        ylim=(0, 1.02), ylabel="P(right motion ranks above wrong)", title="worse picture against wrong motion"
+        ylim=(0, 1.15), ylabel="P(right motion ranks above wrong)", title="worse picture against wrong motion"
     )
-    axes[1][2].legend(loc="lower right", fontsize=8)
+    axes[1][2].legend(loc="upper center", fontsize=8, ncol=3, frameon=False)
     _save(figure, file)
 
 

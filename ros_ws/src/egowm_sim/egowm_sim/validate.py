@@ -14,7 +14,6 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import closing
@@ -189,7 +188,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     os.environ.setdefault("LP_NUM_THREADS", "0")  # software OpenGL paints in the calling thread: processes do the rest
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    started = time.perf_counter()
     try:
         metrics, missing = _usable_metrics(args.metrics, args.weights)
         for why in missing.values():
@@ -210,7 +208,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             "settings": {**settings.record(), "seed": args.seed, "asked_clips": args.clips},
             "not_available": missing,
             **figures,
-            "wall_s": round(time.perf_counter() - started, 1),
         }
         text = json.dumps(_plain(report), indent=1)
         for file in (args.out / "validation.json", *([args.json] if args.json else [])):
