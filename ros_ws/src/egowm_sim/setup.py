@@ -18,6 +18,8 @@ setup(
         "console_scripts": [
             f"sim_robot = {PACKAGE}.node:main",
             f"sim_record = {PACKAGE}.record:main",
+            f"scs_validate = {PACKAGE}.validate:main",
+            f"drift_bench = {PACKAGE}.drift_bench:main",
         ],
     },
 )

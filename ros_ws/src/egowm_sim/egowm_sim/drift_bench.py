@@ -13,7 +13,8 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,15 @@ def watch_all(runs: Sequence[Run], checkpoint: str, folder: Path, *, every: int,
         for run in runs:
             yield _watch(run, checkpoint, folder, every)
         return
+    waiting = iter(runs)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_watch, run, checkpoint, folder, every) for run in runs]
-        try:
-            for future in as_completed(futures):
+        # one job a worker, no more: what is queued can't be called back when the bench is interrupted
+        running = {pool.submit(_watch, run, checkpoint, folder, every) for run in islice(waiting, workers)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
                 yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            running |= {pool.submit(_watch, run, checkpoint, folder, every) for run in islice(waiting, len(done))}
 
 
 def figures(watched: Sequence[Watched], embodiment: Embodiment, baseline: DriftBaseline) -> dict[str, Any]:
