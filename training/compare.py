@@ -25,6 +25,7 @@ from training.compare_rows import evaluate_rows, format_rows, time_rows
 from training.config import TrainConfig
 from training.fit.autoencoder import load_autoencoder
 from training.fit.initial import merged_denoiser_config
+from training.score.cli import parse_horizons
 from training.train import train
 from training.variants import Comparison, Row, load_comparison
 
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        horizons = tuple(sorted(int(item) for item in arguments.horizons.split(",")))
+        horizons = parse_horizons(arguments.horizons)
         comparison = load_comparison(arguments.config, dataset=arguments.dataset, out=arguments.out)
         if arguments.stage in ("all", "evaluate") and arguments.held_out is None:
             print("egowm-compare: --held-out names the dataset to evaluate on; give it", file=sys.stderr)

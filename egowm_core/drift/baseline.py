@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from egowm_core.drift.evidence import Evidence
 from egowm_core.drift.expectation import LEAST_TICKS, MotionExpectation, fit_expectation
 from egowm_core.drift.signs import SIGNS, tick_signs
-from egowm_core.errors import ScoreError
-from egowm_core.files import write_text
+from egowm_core.errors import DataError, ScoreError
+from egowm_core.files import read_json, write_text
 
 FILE = "drift_baseline.json"
 FORMAT, VERSION = "egowm-drift-baseline", 1
@@ -138,7 +138,7 @@ class DriftBaseline:
 
     def save(self, path: Path) -> None:
         """Write ``path`` whole or not at all."""
-        write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
+        write_text(path, json.dumps(self.to_json(), indent=1))
 
 
 def load_baseline(path: Path, *, channels: int) -> DriftBaseline:
@@ -148,8 +148,8 @@ def load_baseline(path: Path, *, channels: int) -> DriftBaseline:
         ScoreError: the file is absent, damaged or made for another number of channels.
     """
     try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        data = read_json(path)
+    except DataError as error:
         raise ScoreError(f"{path} cannot be read as a drift baseline: {error}") from error
     baseline = DriftBaseline.from_json(data)
     if len(baseline.expectation.scales) != channels:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from egowm_core.errors import ScoreError
+from egowm_core.files import without_nan
 from egowm_core.metrics import FeatureSums, frechet_distance, physics_iq, psnr
 from egowm_core.scs import score
 from tests.training.score_fixtures import pan
@@ -17,7 +18,7 @@ from training.score import measure as measure_module
 from training.score.clip import Clip
 from training.score.measure import ClipScore, Measured, Measures, measure
 from training.score.report import Report, cases, write_report
-from training.score.summary import curves, differences, summarise, value_at, without_nan
+from training.score.summary import curves, differences, summarise, value_at
 from training.score.videos import read_video
 
 HORIZONS = (2, 4)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from egowm_core.errors import EgowmError
-from egowm_core.files import write_text
+from egowm_core.files import without_nan, write_text
 from egowm_core.metrics import METRICS
 from egowm_core.schema import nearest
 from egowm_core.scs import Tracker
@@ -26,7 +26,7 @@ from training.score.measure import ALWAYS, Measured, Measures, measure
 from training.score.pairs import SAME_CONTEXT_DB, Notes, PairOptions
 from training.score.report import TITLES, Report, write_report
 from training.score.rollouts import SOURCES
-from training.score.summary import Intervals, Table, differences, summarise, without_nan
+from training.score.summary import Intervals, Table, differences, summarise
 
 log = logging.getLogger("egowm.score")
 

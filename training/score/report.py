@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from egowm_core.files import write_text
+from egowm_core.files import without_nan, write_text
 from egowm_core.metrics import LOWER_IS_BETTER
 from training.report import words
 from training.score.charts import colour, draw_curves
@@ -25,7 +25,7 @@ from training.score.measure import ClipScore, Measured, Measures, follow
 from training.score.page import environment
 from training.score.saved import address, save_clip
 from training.score.strips import save_strip
-from training.score.summary import LEVEL, Intervals, Table, curves, value_at, without_nan
+from training.score.summary import LEVEL, Intervals, Table, curves, value_at
 
 TITLES = {
     "scs": "SCS",

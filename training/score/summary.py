@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -109,12 +108,3 @@ def curves(measured: Measured, *, seed: int = 0) -> dict[str, dict[str, FloatArr
 def rounded(metric: str, value: float) -> float:
     """Three decimals, as tables have it; six of a mean squared error, which is small."""
     return round(value, 6 if metric == "mse" else 3)
-
-
-def without_nan(data: Any) -> Any:
-    """The same with None for NaN and infinity, which JSON does not know."""
-    if isinstance(data, dict):
-        return {key: without_nan(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [without_nan(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data

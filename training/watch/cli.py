@@ -16,13 +16,12 @@ from tqdm import tqdm
 
 from egowm_core.drift import DriftBaseline, DriftLimits, Evidence
 from egowm_core.errors import ConfigError, EgowmError, ScoreError
-from egowm_core.files import write_text
+from egowm_core.files import without_nan, write_text
 from egowm_core.given_baseline import LEARN, given_baseline
 from egowm_core.loading import load_world_model
 from egowm_core.types import NANOSECONDS_PER_SECOND
 from egowm_core.world_model import WorldModel
 from training.score.cli import parse_horizons
-from training.score.summary import without_nan
 from training.sources.find import Source, find_sources
 from training.watch.figures import Watched
 from training.watch.learn import (

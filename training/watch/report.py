@@ -19,11 +19,10 @@ from markupsafe import Markup
 
 from egowm_core.drift import DriftState
 from egowm_core.errors import ConfigError
-from egowm_core.files import write_text
+from egowm_core.files import without_nan, write_text
 from training.report import words
 from training.report.places import page_names
 from training.score.page import script_hash
-from training.score.summary import without_nan
 from training.watch.figures import ALL, BLOCK_S, LEVEL, Alarm, Span, Watched, mean_scs, summary, table_row
 from training.watch.timeline import STATE_WORDS, draw_watch
 

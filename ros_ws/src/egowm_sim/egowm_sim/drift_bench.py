@@ -13,23 +13,20 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from itertools import islice
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from egowm_core.drift import DriftBaseline
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import ConfigError, EgowmError
-from egowm_core.files import write_text
+from egowm_core.files import without_nan, write_text
 from egowm_core.given_baseline import LEARN, given_baseline
 from egowm_core.loading import load_world_model
 from egowm_core.world_model import WorldModel
 from egowm_sim.drift_figures import Verdicts, detect, fault_figures, free_figures, learn
 from egowm_sim.drift_runs import SEVERITIES, Run, Watched, plan_runs, watch
+from egowm_sim.processes import in_processes
 
 CHECKPOINT = "checkpoint"
 _model: tuple[str, WorldModel] | None = None  # one per process
@@ -50,19 +47,7 @@ def _watch(run: Run, checkpoint: str, folder: Path, every: int) -> Watched:
 
 def watch_all(runs: Sequence[Run], checkpoint: str, folder: Path, *, every: int, workers: int) -> Iterator[Watched]:
     """Watch every run, several at a time; in the order in which they are done."""
-    if workers == 1:
-        for run in runs:
-            yield _watch(run, checkpoint, folder, every)
-        return
-    waiting = iter(runs)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        # one job a worker, no more: what is queued can't be called back when the bench is interrupted
-        running = {pool.submit(_watch, run, checkpoint, folder, every) for run in islice(waiting, workers)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-            running |= {pool.submit(_watch, run, checkpoint, folder, every) for run in islice(waiting, len(done))}
+    yield from in_processes(partial(_watch, checkpoint=checkpoint, folder=folder, every=every), runs, workers)
 
 
 def figures(watched: Sequence[Watched], embodiment: Embodiment, baseline: DriftBaseline) -> dict[str, Any]:
@@ -175,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in ("checkpoint", "per_fault", "free_minutes", "every", "seed", "baseline")
         }
         if args.json:
-            write_text(args.json, json.dumps({"settings": settings, **_finite(result)}, indent=1) + "\n")
+            write_text(args.json, json.dumps({"settings": settings, **without_nan(result)}, indent=1))
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
@@ -184,13 +169,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     print(format_table(result))
     return 0
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 if __name__ == "__main__":

@@ -11,15 +11,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from egowm_core.errors import EgowmError
 from egowm_sim.beat import Beat
 from egowm_sim.faults import Fault, FaultPlan, change_json, describe_kinds, parse_fault
+from egowm_sim.processes import in_processes
 
 MOST_RATE_HZ = 100.0  # the simulation's tick rate
 
@@ -115,21 +114,8 @@ def record_drive(drive: Drive) -> Figures:
     return Figures(drive.seed, frames, round(distance_m, 3), size, round(time.perf_counter() - started, 3))
 
 
-def _run(drives: list[Drive], workers: int) -> Iterator[Figures]:
-    if workers == 1:
-        yield from map(record_drive, drives)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(record_drive, drive) for drive in drives]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _size(text: str) -> tuple[int, int]:
+def picture_size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH of a command line. Raises ArgumentTypeError."""
     try:
         height, width = (int(part) for part in text.lower().split("x"))
     except ValueError:
@@ -176,7 +162,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--odom-rate-hz", type=_rate, default=20.0, metavar="HZ", help="odometry rate (default %(default)s)"
     )
-    parser.add_argument("--size", type=_size, default=(240, 320), metavar="HxW", help="picture size (default 240x320)")
+    parser.add_argument(
+        "--size", type=picture_size, default=(240, 320), metavar="HxW", help="picture size (default 240x320)"
+    )
     parser.add_argument("--truth", action="store_true", help="also write structure ids and depth of every picture")
     parser.add_argument(
         "--fault",
@@ -269,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         with tqdm(total=len(drives), initial=len(drives) - len(todo), unit="room", desc="recording") as bar:
-            for figures in _run(todo, min(args.workers, max(len(todo), 1))):
+            for figures in in_processes(record_drive, todo, min(args.workers, max(len(todo), 1))):
                 done.append(figures)
                 bar.set_postfix(frames_per_s=f"{sum(f.frames for f in done) / (time.perf_counter() - started):.0f}")
                 bar.update()

@@ -9,21 +9,20 @@ OUT/scs_claim.png.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
 import os
 import sys
-from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from contextlib import closing
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from egowm_core.errors import DataError, EgowmError
-from egowm_core.files import read_json, write_text
+from egowm_core.files import read_json, without_nan, write_text
 from egowm_sim.agreement import HORIZON, HORIZONS, RoomSettings, judge_room
+from egowm_sim.processes import in_processes
 
 FIRST_SEED = 40_000  # far from the rooms that datasets are recorded in
 ROOMS_TRIED = 2  # times as many as needed: a room may have too few clips that move
@@ -33,10 +32,10 @@ def _room_file(out: Path, seed: int) -> Path:
     return out / "rooms" / f"room_{seed:06d}.json"
 
 
-def _judge_and_write(out: Path, seed: int, settings: RoomSettings, weights_dir: Path | None) -> int:
+def _judge_and_write(seed: int, *, out: Path, settings: RoomSettings, weights_dir: Path | None) -> int:
     """One room, perhaps in a worker process; returns how many clips it gave."""
     room = {"settings": settings.record(), **judge_room(seed, settings, weights_dir=weights_dir)}
-    write_text(_room_file(out, seed), json.dumps(_plain(room)))
+    write_text(_room_file(out, seed), json.dumps(without_nan(room)))
     return len(room["clips"])
 
 
@@ -62,30 +61,6 @@ def _read(out: Path, seed: int, settings: RoomSettings) -> dict[str, Any] | None
     return room
 
 
-def _judged(
-    out: Path, seeds: Sequence[int], settings: RoomSettings, weights_dir: Path | None, workers: int
-) -> Generator[int, None, None]:
-    """The clips of each room as it is done."""
-    if workers == 1:
-        for seed in seeds:
-            yield _judge_and_write(out, seed, settings, weights_dir)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        waiting = iter(seeds)
-        jobs = {
-            pool.submit(_judge_and_write, out, seed, settings, weights_dir)
-            for seed in itertools.islice(waiting, workers)
-        }
-        while jobs:  # one job a worker: what is queued in a pool cannot be called off
-            done, jobs = wait(jobs, return_when=FIRST_COMPLETED)
-            jobs |= {
-                pool.submit(_judge_and_write, out, seed, settings, weights_dir)
-                for seed in itertools.islice(waiting, len(done))
-            }
-            for job in done:
-                yield job.result()
-
-
 def judge_rooms(
     out: Path, *, clips: int, seed: int, settings: RoomSettings, workers: int, weights_dir: Path | None = None
 ) -> list[dict[str, Any]]:
@@ -97,6 +72,7 @@ def judge_rooms(
     """
     from tqdm import tqdm
 
+    judge = partial(_judge_and_write, out=out, settings=settings, weights_dir=weights_dir)
     (out / "rooms").mkdir(parents=True, exist_ok=True)
     rooms: list[dict[str, Any]] = []
     following = seed
@@ -111,7 +87,7 @@ def judge_rooms(
             there = [room for number in seeds if (room := _read(out, number, settings)) is not None]
             bar.update(sum(len(room["clips"]) for room in there))
             todo = [number for number in seeds if not _room_file(out, number).is_file()]
-            with closing(_judged(out, todo, settings, weights_dir, min(workers, max(len(todo), 1)))) as judged:
+            with closing(in_processes(judge, todo, min(workers, max(len(todo), 1)), begin=_one_thread)) as judged:
                 for count in judged:
                     bar.update(count)
             rooms += [room for number in seeds if (room := _read(out, number, settings)) is not None]
@@ -119,18 +95,9 @@ def judge_rooms(
     return rooms
 
 
-def _plain(value: Any) -> Any:
-    """``value`` for JSON: NaN, which JSON does not know, as null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    from egowm_sim.record import _size
+    from egowm_sim.record import picture_size
 
     parser = argparse.ArgumentParser(
         prog="egowm-scs-validate",
@@ -144,7 +111,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--clips-per-room", type=int, default=RoomSettings().clips, metavar="N", help="at most (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=FIRST_SEED, metavar="S", help="first room (default %(default)s)")
-    parser.add_argument("--size", type=_size, default=(96, 128), metavar="HxW", help="picture size (default 96x128)")
+    parser.add_argument(
+        "--size", type=picture_size, default=(96, 128), metavar="HxW", help="picture size (default 96x128)"
+    )
     parser.add_argument("--tracker", default="flow", help="flow, flow:PRESET or sam2:DIRECTORY (default %(default)s)")
     parser.add_argument(
         "--metrics", default="psnr,ssim", help="companions of the SCS, also lpips, dreamsim (default %(default)s)"
@@ -209,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "not_available": missing,
             **figures,
         }
-        text = json.dumps(_plain(report), indent=1)
+        text = json.dumps(without_nan(report), indent=1)
         for file in (args.out / "validation.json", *([args.json] if args.json else [])):
             write_text(file, text)
         write_text(args.out / "validation.md", tables(figures, horizon=HORIZON))
