@@ -64,7 +64,10 @@ class Camera:
     """A camera and the picture the model gets of it; the geometry is optional.
 
     ``hfov_deg`` horizontal field of view, ``pitch_deg`` downwards positive, ``height_m`` above the floor and
-    ``forward_m`` ahead of the base frame, all of the original camera.
+    ``forward_m`` ahead of the base frame, all of the original camera. Where the actions aren't a planar base's own
+    (``integrate: se2``) the last three say by which channels the body moves it: ``moves_forward`` a speed in m/s,
+    ``turns_left`` speeds of the base in rad/s and joints between base and camera, ``tilts_down`` joints; of joints, all
+    deltas in rad, the states know the position at the context frame.
     """
 
     name: str
@@ -76,8 +79,16 @@ class Camera:
     pitch_deg: float | None = None
     height_m: float | None = None
     forward_m: float | None = None
+    moves_forward: str | None = None
+    turns_left: tuple[str, ...] | None = None
+    tilts_down: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for group in ("turns_left", "tilts_down"):
+            names = getattr(self, group)
+            if names is not None and not all(isinstance(name, str) for name in names):
+                raise ConfigError(f"camera {self.name!r}: {group} is {names!r}; expected a list of channel names")
+            object.__setattr__(self, group, None if names is None else tuple(names))
         if not (0 < self.height <= 8192 and 0 < self.width <= 8192):
             raise ConfigError(f"camera {self.name!r}: size {self.height}x{self.width} must lie in 1..8192 pixels")
         if self.hfov_deg is not None and not 0 < self.hfov_deg < 180:

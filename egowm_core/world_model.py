@@ -274,12 +274,14 @@ class WorldModel:
         state: NDArray[np.floating] | None = None,
         latents: Tensor | None = None,
     ) -> Context:
-        warps = [warp] * len(images)
+        warps, given = [warp] * len(images), None
+        if state is not None:
+            given = torch.from_numpy(normalize_state(state, self.embodiment)).to(self.device)
         with self._running():
-            known = encode_context(self.vae, images, actions, embodiment=self.embodiment, warps=warps, latents=latents)
-        if state is None:
-            return known
-        return replace(known, state=torch.from_numpy(normalize_state(state, self.embodiment)).to(self.device))
+            known = encode_context(
+                self.vae, images, actions, embodiment=self.embodiment, warps=warps, latents=latents, state=given
+            )
+        return known if given is None else replace(known, state=given)
 
     def _noise(self, known: Context, count: int, generator: torch.Generator) -> Tensor:
         """Unit noise (B,count,C,h,w)."""

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from egowm_core.data.normalize import normalize
+from egowm_core.data.state import normalize_state
 from egowm_core.errors import ConfigError
-from egowm_core.models.conditioning import WARPS, camera_geometry, composed_pose
+from egowm_core.models.camera_motion import camera_motion, moves_camera
+from egowm_core.models.conditioning import WARPS, camera_geometry
 from egowm_core.models.vae import to_uint8, to_unit_range
 from egowm_core.models.warp import warp_by_pose
 from egowm_core.types import FloatArray, ImageArray
@@ -75,12 +77,12 @@ def table_rows(model: WorldModel, *, num_denoising_steps: int | None, seed: int)
 
 
 def _has_geometry(model: WorldModel) -> bool:
-    """Whether actions say where a camera of known geometry goes: on a planar base."""
+    """Whether actions say where a camera of known geometry goes."""
     try:
         camera_geometry(model.embodiment)
     except ConfigError:
         return False
-    return model.embodiment.integrate == "se2"
+    return moves_camera(model.embodiment)
 
 
 @torch.inference_mode()
@@ -93,7 +95,9 @@ def reconstruct(model: WorldModel, observed: ImageArray) -> ImageArray:
 @torch.inference_mode()
 def _warp(model: WorldModel, given: Given, *, floor: bool) -> ImageArray:
     frames = to_unit_range(torch.from_numpy(np.ascontiguousarray(given.context[:, -1])))
-    pose = composed_pose(torch.from_numpy(normalize(given.actions, model.embodiment)), model.embodiment)
+    embodiment = model.embodiment
+    state = None if given.state is None else torch.from_numpy(normalize_state(given.state, embodiment))
+    moved = camera_motion(torch.from_numpy(normalize(given.actions, embodiment)), embodiment, state=state)
     assumed = torch.full((len(frames),), floor)
-    warped, _ = warp_by_pose(frames, pose, camera_geometry(model.embodiment), floor=assumed)
+    warped, _ = warp_by_pose(frames, moved.pose, camera_geometry(embodiment), floor=assumed, pitch=moved.pitch)
     return np.asarray(to_uint8(warped).numpy())

@@ -15,8 +15,8 @@ from torch.nn import functional
 from egowm_core.diffusion.denoiser import Context
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import ConfigError
-from egowm_core.models.action_encoder import integrate
 from egowm_core.models.autoencoders import VideoAutoencoder
+from egowm_core.models.camera_motion import camera_motion
 from egowm_core.models.vae import to_unit_range
 from egowm_core.models.warp import CameraGeometry, warp_by_pose
 
@@ -41,12 +41,6 @@ def camera_geometry(embodiment: Embodiment) -> CameraGeometry:
     return CameraGeometry(camera.height, camera.width, math.radians(hfov), math.radians(pitch), height_m, forward_m)
 
 
-def composed_pose(actions: Tensor, embodiment: Embodiment) -> Tensor:
-    """Normalised actions (B,T,D) -> pose (B,T,3) since the context frame, in m and rad; needs a planar base."""
-    scale = torch.as_tensor(embodiment.scales, dtype=torch.float32, device=actions.device)
-    return integrate(actions.float(), kind="se2", scale=scale)
-
-
 def encode_context(
     vae: VideoAutoencoder,
     images: Tensor,
@@ -55,12 +49,14 @@ def encode_context(
     embodiment: Embodiment,
     warps: Sequence[str] | None,
     latents: Tensor | None = None,
+    state: Tensor | None = None,
 ) -> Context:
     """Context ``images`` (B,K,H,W,3) uint8 and normalised ``actions`` (B,T,D) -> :class:`Context`.
 
     ``warps``: for each clip what is compensated by geometry, one of ``WARPS``; None for models that take no such input.
     Actions are needed for that alone.
-    ``latents`` (B,K,C,h,w) may be given when they are known already.
+    ``latents`` (B,K,C,h,w) may be given when they are known already. ``state`` (B,S) is normalised; geometry needs it
+    where joints move the camera.
     """
     frames = to_unit_range(images)
     if latents is None:
@@ -69,8 +65,10 @@ def encode_context(
         return Context(latents)
     floor = torch.tensor([warp == "floor" for warp in warps], device=images.device)
     known = torch.tensor([warp != "none" for warp in warps], device=images.device)[:, None, None, None, None]
-    pose = composed_pose(actions, embodiment)
-    warped, visible = warp_by_pose(frames[:, -1], pose, camera_geometry(embodiment), floor=floor)
+    moved = camera_motion(actions, embodiment, state=state)
+    warped, visible = warp_by_pose(
+        frames[:, -1], moved.pose, camera_geometry(embodiment), floor=floor, pitch=moved.pitch
+    )
     compensated = vae.encode(warped)
     cells = functional.avg_pool2d(visible.flatten(0, 1), vae.downscale).unflatten(0, visible.shape[:2])
     cells = torch.where(known, torch.cat([cells, cells * floor[:, None, None, None, None]], dim=2), 0.0)

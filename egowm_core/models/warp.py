@@ -32,36 +32,50 @@ class CameraGeometry:
         return self.width / 2 / math.tan(self.hfov / 2)
 
 
-def body_rays(camera: CameraGeometry, *, device: torch.device) -> Tensor:
-    """Direction of each pixel (H,W,3) in the body frame (x forward, y left, z up)."""
+def body_rays(camera: CameraGeometry, *, device: torch.device, pitch: Tensor | None = None) -> Tensor:
+    """Direction of each pixel (H,W,3) in the body frame (x forward, y left, z up); (B,T,H,W,3) for a pitch (B,T)."""
     v = torch.arange(camera.height, device=device, dtype=torch.float32) + 0.5 - camera.height / 2
     u = torch.arange(camera.width, device=device, dtype=torch.float32) + 0.5 - camera.width / 2
     down, right = torch.meshgrid(v / camera.focal, u / camera.focal, indexing="ij")
     forward = torch.ones_like(down)
-    sin, cos = math.sin(camera.pitch), math.cos(camera.pitch)
-    return torch.stack([cos * forward - sin * down, -right, -sin * forward - cos * down], dim=-1)
+    if pitch is None:
+        sin, cos = math.sin(camera.pitch), math.cos(camera.pitch)
+        return torch.stack([cos * forward - sin * down, -right, -sin * forward - cos * down], dim=-1)
+    sine, cosine = pitch.sin()[..., None, None], pitch.cos()[..., None, None]
+    level = (-right).expand(*pitch.shape, -1, -1)
+    return torch.stack([cosine * forward - sine * down, level, -sine * forward - cosine * down], dim=-1)
 
 
-def warp_by_pose(images: Tensor, pose: Tensor, camera: CameraGeometry, *, floor: Tensor) -> tuple[Tensor, Tensor]:
+def warp_by_pose(
+    images: Tensor, pose: Tensor, camera: CameraGeometry, *, floor: Tensor, pitch: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Warp ``images`` (B,3,H,W) to each body pose (B,T,3) x, y, yaw relative to where they were taken (m, rad).
 
     ``floor`` (B,) bool: whether to assume the floor plane below the horizon, or to compensate rotation only.
+    ``pitch`` (B,T+1) rad, downwards, of the context frame and of each pose, where the camera's own doesn't stay.
     Returns the warped images (B,T,3,H,W), border pixels repeated where nothing is known, and the known part
     (B,T,1,H,W) as 0 or 1.
     """
     batch, horizon = pose.shape[:2]
-    rays = body_rays(camera, device=images.device)  # of the future camera, in the future body frame
+    # of the future camera, in the future body frame
+    rays = body_rays(camera, device=images.device, pitch=None if pitch is None else pitch[:, 1:])
     cos, sin = pose[..., 2].cos(), pose[..., 2].sin()
     rotation = torch.stack(
         [torch.stack([cos, -sin], dim=-1), torch.stack([sin, cos], dim=-1)], dim=-2
     )  # (B,T,2,2), future body -> context body
-    planar = torch.einsum("btij,hwj->bthwi", rotation, rays[..., :2])
-    vertical = rays[..., 2].expand(batch, horizon, *rays.shape[:2])
+    if pitch is None:
+        planar = torch.einsum("btij,hwj->bthwi", rotation, rays[..., :2])
+    else:
+        planar = torch.einsum("btij,bthwj->bthwi", rotation, rays[..., :2])
+    vertical = rays[..., 2].expand(batch, horizon, *rays.shape[-3:-1])
     directions = torch.cat([planar, vertical[..., None]], dim=-1)
     met = _meet_floor(directions, rays, pose, rotation, camera)
     directions = torch.where(floor[:, None, None, None, None], met, directions)
     x, y, z = directions.unbind(-1)
-    pitch_sin, pitch_cos = math.sin(camera.pitch), math.cos(camera.pitch)
+    pitch_sin: float | Tensor = math.sin(camera.pitch)
+    pitch_cos: float | Tensor = math.cos(camera.pitch)
+    if pitch is not None:
+        pitch_sin, pitch_cos = (value[:, :1, None, None] for value in (pitch.sin(), pitch.cos()))
     ahead = pitch_cos * x - pitch_sin * z
     below = -pitch_sin * x - pitch_cos * z
     in_front = ahead > 1e-3

@@ -17,6 +17,7 @@ import torch
 from egowm_core.data.state import state_names
 from egowm_core.errors import ConfigError, DataError
 from egowm_core.models.adapter_config import AdapterConfig
+from egowm_core.models.camera_motion import moves_camera
 from egowm_core.models.conditioning import camera_geometry
 from egowm_core.models.registry import TrainedAutoencoder, build_denoiser
 from training.config import TrainConfig
@@ -202,10 +203,10 @@ def _check_settings(source: Source, fields: AdapterConfig, config: TrainConfig) 
             "it to 0 for a model without an initial state (Z_s)"
         )
     warps = {*config.denoiser_run.warp_shares, config.sampling.warp} - {"none"}
-    if warps and embodiment.integrate != "se2":
+    if warps and not moves_camera(embodiment):
         raise ConfigError(
-            f"denoiser_run.warp_shares {sorted(warps)} compensate the motion of a planar base (se2), "
-            f"{embodiment.name!r} moves by {embodiment.integrate!r}; leave them out"
+            f"denoiser_run.warp_shares {sorted(warps)} compensate how actions move the camera, which embodiment "
+            f"{embodiment.name!r} doesn't say (moves_forward, turns_left, tilts_down); add it or leave them out"
         )
     if warps:
         camera_geometry(embodiment)

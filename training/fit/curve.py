@@ -107,6 +107,7 @@ class Curve:
                 continue
             for name, given in (("true", batch.actions), ("wrong", wrong)):
                 actions = given.to(device)
+                state = None if batch.state is None else batch.state.to(device)
                 known = encode_context(
                     vae,
                     images[:, : data.context],
@@ -114,8 +115,9 @@ class Curve:
                     embodiment=data.embodiment,
                     warps=[warp] * len(actions),
                     latents=clip[:, :split],
+                    state=state,
                 )
-                known = replace(known, state=None if batch.state is None else batch.state.to(device))
+                known = replace(known, state=state)
                 predicted = self._called("denoise", source.name, noisy, sigma, known, actions)
                 errors[f"{warp}_{name}"] = (predicted - future)[:, -1].square().mean(dim=(1, 2, 3))
         errors["copy"] = (before - future[:, -1]).square().mean(dim=(1, 2, 3))

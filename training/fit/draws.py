@@ -198,5 +198,6 @@ def in_latent_space(
             embodiment=embodiment,
             warps=draw.warps,
             latents=clip[:, :split],
+            state=draw.state,
         )
     return replace(context, state=draw.state, action_known=draw.action_known), clip[:, split:]

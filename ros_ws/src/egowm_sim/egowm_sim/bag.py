@@ -1,8 +1,8 @@
 """Writes what the simulated robot would have published into one mcap bag, through rosbags (no ROS needed).
 
-Topics: /image/compressed, /camera_info, /odom, /cmd_vel, and with truth /truth/segmentation/compressed,
-/truth/depth/compressed (16UC1 png: structure id, millimetres) and /truth/structures (JSON, once); with faults /faults
-(JSON at each change: kind, severity, wheel, active, now).
+Topics: /image/compressed, /camera_info, /odom, /cmd_vel; of a humanoid /joint_states and /joint_trajectory; with truth
+/truth/segmentation/compressed, /truth/depth/compressed (16UC1 png: structure id, millimetres) and /truth/structures
+(JSON, once); with faults /faults (JSON at each change: kind, severity, wheel, active, now).
 Knows message layouts; knows no simulation loop.
 """
 
@@ -12,6 +12,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,13 +25,18 @@ from rosbags.typesys import Stores, get_typestore
 from egowm_sim.camera import BASE_FRAME, ODOM_FRAME, OPTICAL_FRAME, camera_matrix
 from egowm_sim.codec import JPEG_FORMAT, PNG16_FORMAT, depth_millimetres, encode_jpeg, encode_png16
 from egowm_sim.robot import Odometry
-from egowm_sim.simulation import Truth
+from egowm_sim.view import Truth
 
 TOPICS = {
     "/image/compressed": "sensor_msgs/msg/CompressedImage",
     "/camera_info": "sensor_msgs/msg/CameraInfo",
     "/odom": "nav_msgs/msg/Odometry",
     "/cmd_vel": "geometry_msgs/msg/Twist",
+}
+Vector = NDArray[np.float64]
+JOINT_TOPICS = {
+    "/joint_states": "sensor_msgs/msg/JointState",
+    "/joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
 }
 TRUTH_TOPICS = {
     "/truth/segmentation/compressed": "sensor_msgs/msg/CompressedImage",
@@ -46,12 +52,24 @@ class RobotBag:
     Meanwhile it lies in ``path`` + ".partial"; leaving with an error removes it.
     """
 
-    def __init__(self, path: Path, *, height: int, width: int, truth: bool, faults: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        height: int,
+        width: int,
+        truth: bool,
+        faults: bool = False,
+        joints: bool = False,
+        optical_frame: str = OPTICAL_FRAME,
+    ) -> None:
         self.path = path
         self._partial = path.with_name(path.name + ".partial")
         self._types = get_typestore(Stores.ROS2_JAZZY)
         self._size = (height, width)
-        self._topics = {**TOPICS, **(TRUTH_TOPICS if truth else {}), **(FAULT_TOPICS if faults else {})}
+        self._optical_frame = optical_frame
+        wanted = ((JOINT_TOPICS, joints), (TRUTH_TOPICS, truth), (FAULT_TOPICS, faults))
+        self._topics = {**TOPICS, **{topic: kind for group, is_in in wanted if is_in for topic, kind in group.items()}}
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir(parents=True)
         self._writer = Writer(self._partial / path.name, version=9, storage_plugin=StoragePlugin.MCAP)
@@ -98,13 +116,13 @@ class RobotBag:
             "sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
         )
         return self._make(
-            "sensor_msgs/msg/CameraInfo", header=self._header(0, OPTICAL_FRAME), height=height, width=width,
+            "sensor_msgs/msg/CameraInfo", header=self._header(0, self._optical_frame), height=height, width=width,
             distortion_model="plumb_bob", d=np.zeros(5), k=k.ravel(), r=np.eye(3).ravel(),
             p=np.hstack([k, np.zeros((3, 1))]).ravel(), binning_x=0, binning_y=0, roi=roi,
         )  # fmt: skip
 
     def _compressed(self, topic: str, stamp_ns: int, form: str, data: NDArray[np.uint8]) -> None:
-        header = self._header(stamp_ns, OPTICAL_FRAME)
+        header = self._header(stamp_ns, self._optical_frame)
         self._write(
             topic, stamp_ns, self._make("sensor_msgs/msg/CompressedImage", header=header, format=form, data=data)
         )
@@ -112,7 +130,7 @@ class RobotBag:
     def image(self, stamp_ns: int, image: NDArray[np.uint8]) -> None:
         """Write a picture (H,W,3) uint8 RGB as jpeg, and the camera info of the same stamp."""
         self._compressed("/image/compressed", stamp_ns, JPEG_FORMAT, encode_jpeg(image))
-        self._info.header = self._header(stamp_ns, OPTICAL_FRAME)
+        self._info.header = self._header(stamp_ns, self._optical_frame)
         self._write("/camera_info", stamp_ns, self._info)
 
     def odometry(self, odometry: Odometry) -> None:
@@ -143,6 +161,36 @@ class RobotBag:
     def command(self, stamp_ns: int, v: float, w: float) -> None:
         """Write the command (m/s, rad/s) given at ``stamp_ns``."""
         self._write("/cmd_vel", stamp_ns, self._twist(v, w))
+
+    def joints(self, stamp_ns: int, names: Sequence[str], positions: Vector, velocities: Vector) -> None:
+        """Write the joints' state; ``velocities`` may be of the first names only, the others' are 0."""
+        speeds = np.zeros(len(names))
+        speeds[: len(velocities)] = velocities
+        message = self._make(
+            "sensor_msgs/msg/JointState", header=self._header(stamp_ns, ""), name=list(names),
+            position=np.asarray(positions, np.float64), velocity=speeds, effort=np.zeros(0),
+        )  # fmt: skip
+        self._write("/joint_states", stamp_ns, message)
+
+    def trajectory(self, stamp_ns: int, names: Sequence[str], points: Sequence[tuple[float, Vector]]) -> None:
+        """Write what is planned for the joints: (seconds from ``stamp_ns``, positions) in order."""
+        nothing = np.zeros(0)
+        made = [
+            self._make(
+                "trajectory_msgs/msg/JointTrajectoryPoint", positions=np.asarray(positions, np.float64),
+                velocities=nothing, accelerations=nothing, effort=nothing, time_from_start=self._duration(after_s),
+            )
+            for after_s, positions in points
+        ]  # fmt: skip
+        message = self._make(
+            "trajectory_msgs/msg/JointTrajectory", header=self._header(stamp_ns, ""), joint_names=list(names),
+            points=made,
+        )  # fmt: skip
+        self._write("/joint_trajectory", stamp_ns, message)
+
+    def _duration(self, seconds: float) -> Any:
+        whole, rest = divmod(round(seconds * 1e9), 1_000_000_000)
+        return self._make("builtin_interfaces/msg/Duration", sec=whole, nanosec=rest)
 
     def structures(self, stamp_ns: int, structures: dict[int, dict[str, object]]) -> None:
         """Write the table of structures."""

@@ -22,7 +22,8 @@ from egowm_sim.people import Walker, draw_person, limb_pose
 from egowm_sim.robot import WHEELS
 from egowm_sim.rooms import Room
 from egowm_sim.scene import Scene, build_scene
-from egowm_sim.simulation import START_NS, TICK_S, TIMESTEP_S, Instant, Simulation, Truth
+from egowm_sim.simulation import START_NS, TICK_S, TIMESTEP_S, Instant, Simulation
+from egowm_sim.view import Truth
 
 DRAG = 430.0  # N s/m of a body that sits on a sill: all the grip there is (170 N) moves it at 0.4 m/s
 YAW_DRAG = 60.0  # N m s/rad, likewise at 0.5 rad/s
@@ -185,8 +186,7 @@ class FaultySimulation(Simulation):
         """Structure ids and depth of what a sound camera on the present mount would see, now."""
         self.open_camera()
         super().snapshot()
-        assert self._renderer is not None
-        return Truth(*self._renderer.truth())
+        return self.render_truth()
 
     # ---- carrying faults out -----------------------------------------------------------------------------------
 
@@ -242,8 +242,7 @@ class FaultySimulation(Simulation):
         self._late.mocap_pos[:], self._late.mocap_quat[:] = moment.mocap, moment.turns
         mujoco.mj_kinematics(self._model, self._late)
         mujoco.mj_camlight(self._model, self._late)
-        assert self._renderer is not None
-        self._renderer.update(self._late)
+        self.look(self._late)
 
     def _show_people(self) -> None:
         at = 0

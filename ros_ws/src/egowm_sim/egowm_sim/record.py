@@ -12,47 +12,17 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from egowm_core.errors import EgowmError
 from egowm_sim.beat import Beat
+from egowm_sim.drive import ROBOTS, Drive, Figures
 from egowm_sim.faults import Fault, FaultPlan, change_json, describe_kinds, parse_fault
 from egowm_sim.processes import in_processes
 
+IMAGE_RATES = {"base": 4.0, "humanoid": 5.0}  # of the embedded models
 MOST_RATE_HZ = 100.0  # the simulation's tick rate
-
-
-@dataclass(frozen=True)
-class Drive:
-    """What to record: the room of ``seed`` driven for ``seconds``, into ``path``.
-
-    ``faults`` go wrong on the way (times in seconds from the start); ``camera_noise`` is in grey levels, ``flicker``
-    a share of the exposure, both sigmas.
-    """
-
-    path: Path
-    seed: int
-    seconds: float = 60.0
-    image_rate_hz: float = 4.0
-    odom_rate_hz: float = 20.0
-    height: int = 240
-    width: int = 320
-    truth: bool = False
-    faults: tuple[Fault, ...] = ()
-    camera_noise: float = 0.0
-    flicker: float = 0.0
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What one drive gave: frames, metres, bytes and the seconds it took (wall clock)."""
-
-    seed: int
-    frames: int
-    distance_m: float
-    size_bytes: int
-    wall_s: float
 
 
 def record_drive(drive: Drive) -> Figures:
@@ -61,6 +31,10 @@ def record_drive(drive: Drive) -> Figures:
     Raises:
         egowm_sim.backend.SimulationError: arguments out of range or no OpenGL; nothing is left behind.
     """
+    if drive.robot == "humanoid":
+        from egowm_sim.humanoid.record import record_work
+
+        return record_work(drive)
     from egowm_sim.bag import RobotBag
     from egowm_sim.driver import CONTROL_PERIOD_S, WanderingDriver
     from egowm_sim.faulty import FaultySimulation
@@ -144,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Drive a simulated robot through furnished rooms and record one mcap bag a room. "
         "Runs faster than real time, without ROS; run it again to continue an interrupted recording.",
         epilog="example: egowm-sim-record out/rooms --rooms 100 --seconds 60 --workers 2\n"
+        "example: egowm-sim-record out/work --robot humanoid --rooms 100 --workers 2\n"
         "example: egowm-sim-record out/slips --fault wheel_slip:0.9@20-30 --fault lights_out@40 --camera-noise 1.5\n\n"
         f"faults, each with its usual severity (and wheel: .left, .right, .both):\n{describe_kinds()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -157,7 +132,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--seconds", type=_positive, default=60.0, help="simulated seconds a room (default %(default)s)"
     )
     parser.add_argument(
-        "--image-rate-hz", type=_rate, default=4.0, metavar="HZ", help="pictures a second (default %(default)s)"
+        "--robot",
+        choices=ROBOTS,
+        default=ROBOTS[0],
+        help="base: a mobile base that wanders; humanoid: works at a table with both hands, then drives about"
+        " (default %(default)s)",
+    )
+    parser.add_argument(
+        "--image-rate-hz",
+        type=_rate,
+        metavar="HZ",
+        help="pictures a second (default: the embedded model's rate, 4 of the base and 5 of the humanoid)",
     )
     parser.add_argument(
         "--odom-rate-hz", type=_rate, default=20.0, metavar="HZ", help="odometry rate (default %(default)s)"
@@ -227,6 +212,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     late = [str(fault) for fault in args.faults if fault.start_s >= args.seconds]
     if late:
         parser.error(f"--fault {late[0]} begins after the drive's {args.seconds:g} s; begin it earlier or drive longer")
+    if args.robot == "humanoid" and (args.faults or args.camera_noise or args.flicker):
+        parser.error("--fault, --camera-noise and --flicker are the base's; leave them out with --robot humanoid")
     try:
         FaultPlan(args.faults)
     except EgowmError as error:
@@ -240,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.out / f"room_{seed:06d}",
             seed,
             args.seconds,
-            args.image_rate_hz,
+            args.image_rate_hz or IMAGE_RATES[args.robot],
             args.odom_rate_hz,
             height,
             width,
@@ -248,6 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tuple(args.faults),
             args.camera_noise,
             args.flicker,
+            args.robot,
         )
         for seed in range(args.seed, args.seed + args.rooms)
     ]

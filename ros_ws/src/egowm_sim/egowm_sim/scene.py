@@ -35,7 +35,9 @@ class Scene:
     geom_structure: NDArray[np.uint16]
 
 
-class _Builder:
+class SceneBuilder:
+    """A room's geoms, materials and lights into an MjSpec, ``spec``."""
+
     def __init__(self, room: Room) -> None:
         self.room = room
         self.spec = mujoco.MjSpec()
@@ -81,8 +83,11 @@ class _Builder:
 
     def part(
         self, part: Part, *, x: float = 0.0, y: float = 0.0, yaw: float = 0.0, structure: int = 0, body: Any = None
-    ) -> None:
-        """Add a part at (x, y, yaw) of ``body``; of the world, where the robot can touch it, without one."""
+    ) -> Any:
+        """Add a part at (x, y, yaw) of ``body``; of the world, where the robot can touch it, without one.
+
+        Returns the MjSpec geom, for who wants it otherwise.
+        """
         c, s = math.cos(yaw), math.sin(yaw)
         px, py, pz = part.position
         turn = (yaw + part.yaw) / 2
@@ -95,7 +100,7 @@ class _Builder:
         ]
         name = f"geom_{len(self.structure_of)}"
         solid = part.solid and part.shape != "plane" and body is None
-        (self.spec.worldbody if body is None else body).add_geom(
+        geom = (self.spec.worldbody if body is None else body).add_geom(
             name=name,
             type=getattr(mujoco.mjtGeom, SHAPES[part.shape]),
             pos=[x + c * px - s * py, y + s * px + c * py, pz],
@@ -107,6 +112,7 @@ class _Builder:
             condim=1,
         )
         self.structure_of[name] = structure
+        return geom
 
     def shell(self) -> None:
         """Floor, ceiling, walls and what carries them."""
@@ -144,6 +150,12 @@ class _Builder:
             for part in limb.parts:
                 self.part(part, structure=structure, body=body)
 
+    def compile(self) -> Scene:
+        """The model, and which structure each of its geoms is part of."""
+        model = self.spec.compile()
+        table = np.array([self.structure_of.get(model.geom(i).name, 0) for i in range(model.ngeom)], np.uint16)
+        return Scene(model, table)
+
     def lights(self) -> None:
         self.spec.visual.headlight.ambient = [self.room.ambient] * 3
         self.spec.visual.headlight.diffuse = [0.12] * 3
@@ -165,11 +177,20 @@ def build_scene(
     timestep_s: float,
     people: Mapping[int, list[Limb]] | None = None,
 ) -> Scene:
-    """Compile ``room`` with the robot at (x, y, yaw) (m, rad) and a ``height`` x ``width`` camera.
+    """Compile ``room`` with the base at (x, y, yaw) (m, rad) and a ``height`` x ``width`` camera.
 
     ``people`` maps structure ids to limbs, which become mocap bodies in that order.
     """
-    builder = _Builder(room)
+    builder = furnished(room, height=height, width=width, timestep_s=timestep_s)
+    add_robot(builder.spec, x=x, y=y, yaw=yaw, fovy_deg=vertical_fov_deg(height, width))
+    for structure, limbs in (people or {}).items():  # after all else, whose numbers then stay as they are without them
+        builder.person(limbs, structure)
+    return builder.compile()
+
+
+def furnished(room: Room, *, height: int, width: int, timestep_s: float) -> SceneBuilder:
+    """``room`` with its furniture, shell and lights, for pictures of ``height`` x ``width``; no robot yet."""
+    builder = SceneBuilder(room)
     spec = builder.spec
     spec.option.timestep = timestep_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
@@ -187,11 +208,4 @@ def build_scene(
             builder.part(part, x=placed.x, y=placed.y, yaw=placed.yaw, structure=placed.structure_id)
     builder.shell()  # last: what furniture hides of it is then not painted (a fifth faster)
     builder.lights()
-    add_robot(spec, x=x, y=y, yaw=yaw, fovy_deg=vertical_fov_deg(height, width))
-    for structure, limbs in (people or {}).items():  # after all else, whose numbers then stay as they are without them
-        builder.person(limbs, structure)
-    model = spec.compile()
-    table = np.zeros(model.ngeom, np.uint16)
-    for i in range(model.ngeom):
-        table[i] = builder.structure_of.get(model.geom(i).name, 0)
-    return Scene(model, table)
+    return builder

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from egowm_core.geometry import yaw_from_quaternion
 from egowm_sim.backend import SimulationError, mujoco
-from egowm_sim.render import CameraRenderer
 from egowm_sim.robot import Odometry, SpeedRamp, WheelOdometry, wheel_speeds
 from egowm_sim.rooms import Room, generate_room
 from egowm_sim.scene import Scene, build_scene
+from egowm_sim.view import CameraView, Truth
 
 TIMESTEP_S = 0.005
 TICK_S = 0.01  # how often the wheels get a new set speed
@@ -56,15 +55,7 @@ class Observation:
     stamp_ns: int
 
 
-@dataclass(frozen=True)
-class Truth:
-    """``segmentation`` (H,W) uint16 structure ids, 0 = background; ``depth_m`` (H,W) float32 along the optical axis."""
-
-    segmentation: NDArray[np.uint16]
-    depth_m: NDArray[np.float32]
-
-
-class Simulation:
+class Simulation(CameraView):
     """A room, a robot and its camera, all of ``seed``.
 
     Args:
@@ -92,7 +83,6 @@ class Simulation:
         self._base = self._model.body("base").id
         self._wheels = np.array([self._model.joint(name).qposadr[0] for name in ("left", "right")])
         self._substeps = round(TICK_S / TIMESTEP_S)
-        self._renderer: CameraRenderer | None = None
         mujoco.mj_step(self._model, self._data, SETTLE_TICKS * self._substeps)
         self.start_ns = start_ns
         self._ticks = 0
@@ -152,8 +142,7 @@ class Simulation:
         """Structure ids and depth of the camera's picture, now."""
         self.open_camera()
         self.snapshot()
-        assert self._renderer is not None
-        return Truth(*self._renderer.truth())
+        return self.render_truth()
 
     # ---- hooks of faulty.py: what differs where things go wrong --------------------------------------------------
 
@@ -169,45 +158,12 @@ class Simulation:
         """A tick has passed."""
         self._ticks += 1
 
-    # ---- for who renders in a thread of its own: open_camera and render there, snapshot beside step ------------
-
-    def open_camera(self) -> None:
-        """Make the renderer, which from then on belongs to the calling thread.
-
-        Raises:
-            SimulationError: no OpenGL back end works; the message names the packages.
-        """
-        if self._renderer is None:
-            self._renderer = CameraRenderer(self.scene, height=self.height, width=self.width)
-
     def snapshot(self) -> Instant:
         """Take the present poses for the next ``render``; from the thread that steps, while none renders."""
-        if self._renderer is None:
-            raise SimulationError("there is no camera yet; call open_camera() first, in the thread that will render")
-        self._renderer.update(self._data)
+        self.look(self._data)
         return Instant(self.odometry(), self.pose(), self.stamp_ns)
-
-    def render(self) -> NDArray[np.uint8]:
-        """The picture (H,W,3) uint8 RGB of the last ``snapshot``."""
-        if self._renderer is None:
-            raise SimulationError("there is no camera yet; call open_camera() first, in the thread that will render")
-        return self._renderer.image()
 
     def contacts(self) -> int:
         """How many contacts the robot's body has now with anything but the floor (bumps)."""
         floor = self._model.geom("floor").id
         return sum(floor not in (contact.geom1, contact.geom2) for contact in self._data.contact[: self._data.ncon])
-
-    def close(self) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
-
-    def __enter__(self) -> Simulation:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
