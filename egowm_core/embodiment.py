@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
 
+from egowm_core.body import OwnBody
 from egowm_core.channels import ActionTopic, Camera, Channel, StateChannel
 from egowm_core.errors import ConfigError, EmbodimentError
 from egowm_core.schema import nearest, plain_fields, read_fields
@@ -33,7 +34,7 @@ class Embodiment:
     """A robot. ``channels`` are in the order of the action vector; ``rate_hz`` is the model's tick rate.
 
     ``further_sources`` are topics beside ``action_source`` that measure some of the channels or states, such as a
-    gripper's joint beside the pose of the hand.
+    gripper's joint beside the pose of the hand. ``own_body`` is what its first camera may see of the robot itself.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Embodiment:
     states: tuple[StateChannel, ...] = field(default=())
     cameras: tuple[Camera, ...] = field(default=())
     further_sources: tuple[ActionTopic, ...] = field(default=())
+    own_body: OwnBody | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.rate_hz) and 0 < self.rate_hz <= 1000):
@@ -231,6 +233,7 @@ class Embodiment:
             "channels": [plain_fields(channel) for channel in self.channels],
             "states": [plain_fields(state) for state in self.states],
             "cameras": [plain_fields(camera) for camera in self.cameras],
+            **({"own_body": self.own_body.to_dict()} if self.own_body else {}),
         }
 
     def to_yaml(self) -> str:
@@ -256,6 +259,8 @@ class Embodiment:
         values["cameras"] = tuple(
             Camera(**read_fields(Camera, item, f"cameras[{i}]")) for i, item in enumerate(values.get("cameras", ()))
         )
+        if values.get("own_body") is not None:
+            values["own_body"] = OwnBody.from_dict(values["own_body"])
         return cls(**values)
 
     @classmethod

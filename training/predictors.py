@@ -12,10 +12,9 @@ import torch
 from egowm_core.data.normalize import normalize
 from egowm_core.data.state import normalize_state
 from egowm_core.errors import ConfigError
-from egowm_core.models.camera_motion import camera_motion, moves_camera
-from egowm_core.models.conditioning import WARPS, camera_geometry
+from egowm_core.models.camera_motion import moves_camera
+from egowm_core.models.conditioning import WARPS, camera_geometry, foresee
 from egowm_core.models.vae import to_uint8, to_unit_range
-from egowm_core.models.warp import warp_by_pose
 from egowm_core.types import FloatArray, ImageArray
 from egowm_core.world_model import WorldModel
 
@@ -96,8 +95,10 @@ def reconstruct(model: WorldModel, observed: ImageArray) -> ImageArray:
 def _warp(model: WorldModel, given: Given, *, floor: bool) -> ImageArray:
     frames = to_unit_range(torch.from_numpy(np.ascontiguousarray(given.context[:, -1])))
     embodiment = model.embodiment
-    state = None if given.state is None else torch.from_numpy(normalize_state(given.state, embodiment))
-    moved = camera_motion(torch.from_numpy(normalize(given.actions, embodiment)), embodiment, state=state)
+    state = None
+    if given.state is not None and embodiment.states:
+        state = torch.from_numpy(normalize_state(given.state, embodiment))
+    actions = torch.from_numpy(normalize(given.actions, embodiment))
     assumed = torch.full((len(frames),), floor)
-    warped, _ = warp_by_pose(frames, moved.pose, camera_geometry(embodiment), floor=assumed, pitch=moved.pitch)
+    warped, _ = foresee(frames, actions, embodiment=embodiment, floor=assumed, state=state)
     return np.asarray(to_uint8(warped).numpy())

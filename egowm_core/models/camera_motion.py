@@ -19,8 +19,11 @@ from egowm_core.models.action_encoder import integrate
 
 @dataclass(frozen=True)
 class CameraMotion:
-    """``pose`` (B,T,3) x, y, yaw since the context frame (m, rad), x along the camera's view then; ``pitch`` (B,T+1) rad
-    downwards, of the context frame and each later one, or None where the mount is rigid."""
+    """Where a camera goes in the plane, and how it tilts.
+
+    ``pose`` (B,T,3) x, y, yaw since the context frame (m, rad), x along the camera's view then; ``pitch`` (B,T+1) rad
+    downwards, of the context frame and each later one, or None where the mount is rigid.
+    """
 
     pose: Tensor
     pitch: Tensor | None = None
@@ -44,8 +47,8 @@ def camera_motion(actions: Tensor, embodiment: Embodiment, *, state: Tensor | No
     camera = embodiment.camera()
     if not moves_camera(embodiment):
         raise ConfigError(
-            f"embodiment {embodiment.name!r}: camera {camera.name!r} must say what moves it (moves_forward, turns_left, "
-            "tilts_down) to compensate motion by geometry; add that to the YAML or use warp 'none'"
+            f"embodiment {embodiment.name!r}: camera {camera.name!r} must say what moves it (moves_forward, "
+            "turns_left, tilts_down) to compensate motion by geometry; add that to the YAML or use warp 'none'"
         )
     body = _Body(actions.float() * scale, embodiment, state, camera)
     base_turns, joint_turns = body.split(camera.turns_left or ())

@@ -17,6 +17,7 @@ from egowm_core.embodiment import Embodiment
 from egowm_core.errors import ConfigError
 from egowm_core.models.autoencoders import VideoAutoencoder
 from egowm_core.models.camera_motion import camera_motion
+from egowm_core.models.own_body import MARGIN_M, draw_own_body, joint_angles
 from egowm_core.models.vae import to_unit_range
 from egowm_core.models.warp import CameraGeometry, warp_by_pose
 
@@ -65,11 +66,35 @@ def encode_context(
         return Context(latents)
     floor = torch.tensor([warp == "floor" for warp in warps], device=images.device)
     known = torch.tensor([warp != "none" for warp in warps], device=images.device)[:, None, None, None, None]
-    moved = camera_motion(actions, embodiment, state=state)
-    warped, visible = warp_by_pose(
-        frames[:, -1], moved.pose, camera_geometry(embodiment), floor=floor, pitch=moved.pitch
-    )
+    warped, visible = foresee(frames[:, -1], actions, embodiment=embodiment, floor=floor, state=state)
     compensated = vae.encode(warped)
     cells = functional.avg_pool2d(visible.flatten(0, 1), vae.downscale).unflatten(0, visible.shape[:2])
     cells = torch.where(known, torch.cat([cells, cells * floor[:, None, None, None, None]], dim=2), 0.0)
     return Context(latents, torch.where(known, compensated, latents[:, -1:]), cells)
+
+
+def foresee(
+    images: Tensor, actions: Tensor, *, embodiment: Embodiment, floor: Tensor, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What geometry alone makes of pictures ``images`` (B,3,H,W) in [-1,1] under normalised ``actions`` (B,T,D).
+
+    The context warped by the camera's motion (see :func:`warp_by_pose` for ``floor``), and where the embodiment tells
+    of the robot's own body, that taken out and drawn where its joints bring it; that needs the ``state`` (B,S).
+    Returns pictures (B,T,3,H,W) and what is known of them (B,T,1,H,W), 0 or 1.
+
+    Raises:
+        ConfigError: the embodiment doesn't say what it takes.
+    """
+    camera, body = camera_geometry(embodiment), embodiment.own_body
+    moved = camera_motion(actions, embodiment, state=state)
+    if body is None or state is None:
+        return warp_by_pose(images, moved.pose, camera, floor=floor, pitch=moved.pitch)
+    angles = joint_angles(actions, state, embodiment, body.joints)
+    now = {name: angle[:, :1] for name, angle in angles.items()}
+    later = {name: angle[:, 1:] for name, angle in angles.items()}
+    _, hides = draw_own_body(body, camera, now, margin_m=MARGIN_M)
+    both = torch.cat([images, hides[:, 0]], dim=1)
+    warped, known = warp_by_pose(both, moved.pose, camera, floor=floor, pitch=moved.pitch)
+    colors, there = draw_own_body(body, camera, later)
+    known = known * (warped[:, :, 3:] < 0.5)
+    return torch.where(there > 0, colors, warped[:, :, :3]), torch.maximum(known, there)

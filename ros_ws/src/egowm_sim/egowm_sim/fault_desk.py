@@ -44,7 +44,7 @@ class FaultDesk:
             else:
                 self._end(order)
         except SimulationError as error:
-            self._logger.warning(f"fault order ignored: {error}")
+            self._logger.warning(f"fault order ignored: {str(error)[:300]}", throttle_duration_sec=1.0)
         self.tell()
 
     def _end(self, kind: FaultKind | None) -> None:
