@@ -25,5 +25,9 @@ class RolloutError(EgowmError):
     """A rollout was asked for with a context or actions that do not fit the model."""
 
 
+class NotFiniteError(RolloutError):
+    """What a model computed is not a number; nothing of it can be shown."""
+
+
 class ScoreError(EgowmError):
     """Two videos cannot be compared."""

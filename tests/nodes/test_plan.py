@@ -79,10 +79,15 @@ def test_an_unstamped_plan_starts_at_the_newest_frame():
     [
         ({"embodiment": "humanoid_25dof"}, "humanoid_25dof.*base_3dof"),
         ({"channels": ("dy", "dx", "dyaw")}, r"\['dy', 'dx', 'dyaw'\], expected \['dx', 'dy', 'dyaw'\]"),
-        ({"rate_hz": 10.0}, "10 rows a second, the model 4"),
+        ({"rate_hz": 0.0}, "0 rows a second.*fill in rate_hz"),
+        ({"rate_hz": float("nan")}, "nan rows a second"),
+        ({"rate_hz": 0.001}, r"8000 s, 32000 ticks.*at most 4096"),
+        ({"rate_hz": 2.0, "values": np.array([[0.5, 0.0, 0.0]], np.float32)}, "dx.*outside its limits"),
         ({"values": np.full((2, 3), 0.6, np.float32)}, "dx.*0.6.*-0.2..0.2.*divide by 4"),
         ({"values": np.full((2, 3), np.nan, np.float32)}, "dx.*not finite"),
+        ({"values": np.full((2, 3), 1e30, np.float32)}, "dx.*outside its limits"),
         ({"values": np.zeros((0, 3), np.float32)}, "0 rows"),
+        ({"values": np.zeros((5000, 3), np.float32)}, "5000 rows; expected 1..4096"),
         ({"source": ActionSource.EXECUTED}, "executed"),
     ],
 )
@@ -108,10 +113,77 @@ def test_a_command_is_held_as_motion_per_tick_until_it_is_old():
 def test_a_bad_command_is_refused_and_forgets_the_former():
     chosen = chooser()
     chosen.offer_command(np.array([0.4, 0.0, 0.0]), now_s=0.0)
-    for bad in ([np.nan, 0, 0], [4.0, 0, 0]):
+    for bad in ([np.nan, 0, 0], [0, 0, np.inf], [4.0, 0, 0]):
         with pytest.raises(EmbodimentError, match="dx"):
             chosen.offer_command(np.array(bad), now_s=0.0)
         assert chosen.choose(START, None, now_s=0.0) is None
+
+
+def test_a_stamped_command_is_as_old_as_its_stamp_says():
+    chosen = chooser()
+    chosen.offer_command(np.array([0.4, 0.0, 0.0]), now_s=0.0, stamp_ns=START)
+    assert chosen.choose(START + 4 * TICK, None, now_s=99.0).kind == "cmd_vel"
+    assert chosen.choose(START + 5 * TICK, None, now_s=0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("extension", "rows", "words"),
+    [
+        ("auto", [0.02] * 7, "its last action held for 6 of 8"),
+        ("hold_last", [0.02] * 7, "its last action held for 6 of 8"),
+        ("stop", [0.02, *[0.0] * 6], "at rest for 6 of 8"),
+    ],
+)
+def test_a_short_plan_is_extended_by_policy(extension, rows, words):
+    chosen = chooser(extension=extension)
+    chosen.offer_plan(plan(3), newest_frame_ns=None)
+    choice = chosen.choose(START + TICK, None, now_s=0.0)
+    np.testing.assert_allclose(choice.actions.values[1:, 0], rows)
+    assert words in choice.origin and (choice.kind, choice.age_s) == ("actions", 0.25)
+
+
+def test_where_extension_is_refused_nothing_stands_in_for_a_plan_but_a_command():
+    chosen = chooser(extension="refuse")
+    executed = np.array([0.05, 0, 0], np.float32)
+    assert chosen.choose(START, executed, now_s=0.0).kind == "executed"  # nobody ever planned
+    chosen.offer_plan(plan(8), newest_frame_ns=None)
+    assert chosen.choose(START, executed, now_s=0.0).kind == "actions"
+    assert chosen.choose(START + TICK, executed, now_s=0.0) is None
+    assert chosen.unused["actions"] == "plan too short by 1 of 8 rows"
+    assert chosen.choose(START + 9 * TICK, executed, now_s=0.0) is None
+    assert "began 2.25 s ago" in chosen.stale["actions"] and not chosen.unused
+    chosen.offer_command(np.array([0.4, 0.0, 0.0]), now_s=0.0)
+    assert chosen.choose(START + TICK, executed, now_s=0.0).kind == "cmd_vel"
+
+
+def test_the_source_that_is_asked_for_alone_is_used():
+    executed = np.array([0.05, 0, 0], np.float32)
+    for source, kinds in {"cmd_vel": ("cmd_vel", "executed"), "actions": ("actions", "executed")}.items():
+        chosen = chooser(source=source)
+        chosen.offer_command(np.array([0.4, 0.0, 0.0]), now_s=0.0)
+        chosen.offer_plan(plan(), newest_frame_ns=None)
+        assert chosen.choose(START, executed, now_s=0.0).kind == kinds[0]
+        assert chosen.choose(START + 9 * TICK, executed, now_s=9.0).kind == kinds[1]
+
+
+def test_a_plan_at_another_rate_is_put_on_the_models_ticks():
+    chosen = chooser()
+    values = np.tile(np.array([0.04, 0.0, 0.02], np.float32), (20, 1))  # 10 Hz
+    chosen.offer_plan(plan(values=values, rate_hz=10.0), newest_frame_ns=None)
+    choice = chosen.choose(START + TICK // 3, None, now_s=0.0)
+    np.testing.assert_allclose(choice.actions.values[:, 2], 0.05, rtol=1e-5)
+    np.testing.assert_allclose(choice.actions.values, np.tile(choice.actions.values[0], (8, 1)), atol=1e-6)
+    assert choice.extended == 0 and choice.kind == "actions"
+    assert chosen.choose(START + TICK, None, now_s=0.0).extended == 1
+
+
+def test_a_picture_that_lags_takes_the_plan_up_earlier():
+    chosen = chooser(image_lag_s=0.25)
+    chosen.offer_plan(plan(12), newest_frame_ns=None)
+    choice = chosen.choose(START + 2 * TICK, None, now_s=0.0)
+    np.testing.assert_allclose(choice.actions.values[:, 0], np.arange(1, 9) / 100)
+    chosen.offer_plan(plan(12, start_ns=0), newest_frame_ns=START)
+    np.testing.assert_allclose(chosen.choose(START, None, now_s=0.0).actions.values[0, 0], 0.0)
 
 
 def test_nothing_to_hold_is_no_choice():

@@ -8,7 +8,7 @@ import pytest
 from skimage import data
 
 from egowm_core.errors import ConfigError
-from training.curation.privacy import FaceBlur, blur_boxes
+from egowm_core.faces import FaceBlur, blur_boxes
 
 
 @pytest.fixture(scope="module")

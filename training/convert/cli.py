@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from egowm_core.embodiment import Embodiment, load_embodiment
 from egowm_core.errors import ConfigError, DataError, EgowmError
+from egowm_core.faces import FaceBlur
 from egowm_core.files import write_text
 from training.convert.engines import ENGINES, Outcome
 from training.convert.entry import RecordingReport
 from training.convert.options import ConvertOptions
 from training.convert.run import convert
 from training.curation.config import load_curation
-from training.curation.privacy import FaceBlur
 from training.dataset.video import CODECS, VideoCodec
 from training.inspect import inspect_path, is_healthy, render
 from training.report.summary import summary_lines

@@ -23,6 +23,7 @@ from egowm_core.data.sync import TickSynchronizer
 from egowm_core.data.units import suspicious_units
 from egowm_core.data.values import IMAGE_TYPES, TWIST_TYPES, ImageValue, Recording, Stamped, TextValue, Topic
 from egowm_core.errors import DataError
+from egowm_core.faces import FaceBlur
 from egowm_core.files import fsync, write_text
 from egowm_core.types import ImageArray
 from training.convert.entry import RecordingReport, judge
@@ -30,7 +31,6 @@ from training.convert.facts import ActionHistogram, Timeline, save_strip
 from training.convert.lag import LagEstimate, estimate_lag
 from training.convert.options import CORRECT_LAG, REPORT_LAG, ConvertOptions
 from training.convert.segments import SegmentWriter, as_json
-from training.curation.privacy import FaceBlur
 from training.sources.find import Source
 
 SEGMENTATION_TOPIC = "/truth/segmentation/compressed"

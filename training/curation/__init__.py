@@ -12,7 +12,8 @@ camera stream or a splice in a log are what to look for. That is this package:
     splitter     a stream of ticks into runs worth keeping: cuts, pauses, frozen and unusable pictures
     quality      an episode's figures, and whether they suffice
     embedding    an episode as a vector;  duplicates: episodes that are there already
-    privacy      faces blurred on the way in
+
+Faces are blurred on the way in by ``egowm_core.faces``, which robots use, too.
 
 Whatever is left out is an ``Exclusion`` that names the reason, the value measured and the limit it was held against.
 """

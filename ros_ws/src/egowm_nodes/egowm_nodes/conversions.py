@@ -51,6 +51,7 @@ _STATES = {
     DriftState.UNDEFINED: DriftMsg.UNDEFINED,
 }
 _MAX_FRAMES = 512
+_MOST_DISTORTION, _LONGEST_NAME = 14, 64  # parameters and name, of the longest model there is
 
 
 def time_message(stamp_ns: int) -> Time:
@@ -179,6 +180,10 @@ def scaled_camera_info(info: CameraInfo, preprocess: Preprocess) -> CameraInfo:
     height, width = int(info.height), int(info.width)
     if not (height and width):
         raise DataError(f"camera_info has size {height}x{width}; the driver must fill in the picture's size")
+    if len(info.d) > _MOST_DISTORTION or len(info.distortion_model) > _LONGEST_NAME:
+        raise DataError(
+            f"camera_info has {len(info.d)} distortion parameters of {info.distortion_model[:40]!r}; expected up to 14"
+        )
     top, left, crop_height, crop_width = preprocess.crop_window(height, width)
     sx, sy = preprocess.width / crop_width, preprocess.height / crop_height
     move = np.array(  # pixel centres lie at whole numbers in both pictures

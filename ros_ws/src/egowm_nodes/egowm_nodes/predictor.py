@@ -5,17 +5,21 @@ Knows no ROS. Not thread-safe, as the model isn't.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
 
 from egowm_core.embodiment import load_embodiment
-from egowm_core.errors import CheckpointError, ConfigError, EmbodimentError
-from egowm_core.loading import load_world_model
+from egowm_core.errors import CheckpointError, ConfigError, EmbodimentError, NotFiniteError
 from egowm_core.types import ActionSequence, FloatArray, Frames, Rollout, StampArray
-from egowm_core.world_model import WorldModel
+from egowm_nodes.quick_start import lean_imports
+
+if TYPE_CHECKING:
+    from egowm_core.world_model import WorldModel
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,27 @@ def fit_to_rate(model: WorldModel, tick_rate_hz: float) -> bool:
         return False
     model.embodiment = replace(model.embodiment, rate_hz=tick_rate_hz)
     return True
+
+
+def refuse_not_finite(model: WorldModel) -> None:
+    """Let ``model`` raise NotFiniteError where latents or decoded frames are not finite; as uint8 it would not show."""
+    for name in ("decode", "decode_next"):
+        if (stock := getattr(model.vae, name, None)) is not None:
+            setattr(model.vae, name, _finite(stock))
+
+
+def _finite(decode: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def checked(latents: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        frames = decode(latents, *args, **options)
+        for what, values in (("latents", latents), ("frames", frames)):
+            if not bool(torch.isfinite(values).all()):
+                raise NotFiniteError(
+                    f"the predicted {what} are not finite: expected numbers; check the checkpoint, the precision it"
+                    " runs at and the state that it was given"
+                )
+        return frames
+
+    return checked
 
 
 class Predictor:
@@ -77,8 +102,10 @@ class Predictor:
         if not checkpoint:
             raise ConfigError("parameter checkpoint is empty; give a directory, embedded:NAME or a hub id")
         robot = load_embodiment(embodiment) if embodiment else None
+        with lean_imports():  # at the first configuration; diffusers is most of a restart
+            from egowm_core.loading import load_world_model
         try:
-            self.model = load_world_model(checkpoint, device=device, engine=engine)
+            self.model: WorldModel = load_world_model(checkpoint, device=device, engine=engine)
         except (RuntimeError, AssertionError) as error:  # from torch: no such device, or not enough memory
             raise CheckpointError(f"{checkpoint} does not load on device {device!r}: {error}") from error
         if robot is not None and (differences := robot.differences(self.model.embodiment)):
@@ -86,6 +113,7 @@ class Predictor:
                 f"{checkpoint} is not for the robot that parameter embodiment names ({embodiment}):"
                 f" {'; '.join(differences)}; give the checkpoint or the embodiment that fits"
             )
+        refuse_not_finite(self.model)
         self.native_rate_hz = self.model.embodiment.rate_hz
         self.foreign_rate = fit_to_rate(self.model, tick_rate_hz)
         self.horizon = horizon or self.model.horizon
@@ -109,6 +137,7 @@ class Predictor:
 
         Raises:
             RolloutError, EmbodimentError: as ``WorldModel.rollout``.
+            NotFiniteError: the model computed what is no number.
         """
         rollout = self.model.rollout(
             request.context,

@@ -5,10 +5,11 @@ A lifecycle node around plain parts: ``live_context`` (messages to contexts), ``
 
     python -m egowm_nodes.world_model_node --ros-args -p auto_start:=true -p checkpoint:=embedded:base_3dof
 
-Subscribes image, image/compressed, camera_info, actions, the topics that the embodiment measures motion by (odom,
-joint_states, ...) and, for a planar base, cmd_vel. Publishes ~/rollout for every tick with
-planned or held actions and, every ``hindsight_every`` ticks, with the executed ones; ~/predicted/image_raw (and
-compressed, camera_info), one future frame per prediction stamped with its future time; ~/predicted/strip; /diagnostics.
+Subscribes image, image/compressed, camera_info, the topics that the embodiment measures motion by (odom, joint_states,
+...: ``motion_inputs``) and those that plans come by (actions, plan, joint_trajectory, cmd_vel: ``plan_inputs``).
+Publishes ~/rollout for every tick with planned or held actions and, every ``hindsight_every`` ticks, with the executed
+ones; ~/predicted/image_raw (and compressed, camera_info), one future frame per prediction stamped with its future time;
+~/predicted/now, plus_1s, ...; ~/predicted/strip; /diagnostics.
 """
 
 from __future__ import annotations
@@ -16,42 +17,33 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-from egowm_msgs.msg import ActionSequence as ActionSequenceMsg
 from egowm_msgs.msg import Rollout as RolloutMsg
-from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
-from nav_msgs.msg import Odometry
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, JointState
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo
 
 from egowm_core.channels import ActionTopic
-from egowm_core.data.messages import twist_velocity
-from egowm_core.data.motion import motion_sources, motion_types
-from egowm_core.data.values import ODOMETRY
-from egowm_core.errors import ConfigError, EgowmError
+from egowm_core.data.motion import motion_types
+from egowm_core.errors import ConfigError, NotFiniteError
 from egowm_core.types import ActionSequence, ActionSource, Frames
 from egowm_nodes import conversions
-from egowm_nodes.diagnostics import InputWatch, Status
+from egowm_nodes.diagnostics import Status
+from egowm_nodes.guards import ActionGuard
+from egowm_nodes.guards_frames import FrameGuard
 from egowm_nodes.image_input import ImageInput
 from egowm_nodes.lifecycle_main import run
 from egowm_nodes.live_context import LiveContext, Progress
 from egowm_nodes.managed_node import ManagedNode
+from egowm_nodes.motion_inputs import MotionInputs
 from egowm_nodes.plan import ActionChooser, Choice
+from egowm_nodes.plan_inputs import PlanInputs
 from egowm_nodes.predicted_outputs import PredictedOutputs
 from egowm_nodes.predictor import Predictor, Request
 from egowm_nodes.worker import LatestWorker
 from egowm_nodes.world_model_params import WorldModelParams
 from egowm_nodes.world_model_status import Figures, world_model_statuses
 
-MOTION_TYPES: dict[str, type[Any]] = {
-    ODOMETRY: Odometry,
-    "geometry_msgs/msg/PoseStamped": PoseStamped,
-    "geometry_msgs/msg/Twist": Twist,
-    "geometry_msgs/msg/TwistStamped": TwistStamped,
-    "sensor_msgs/msg/JointState": JointState,
-}
 LIVE, HINDSIGHT = "live", "hindsight"
 
 
@@ -64,6 +56,8 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         self._outputs: list[Any] = []
         self._inputs: list[Any] = []
         self._images: ImageInput | None = None
+        self._motion: MotionInputs | None = None
+        self._plans: PlanInputs | None = None
         self._live: LiveContext | None = None
         self._worker: LatestWorker[Request] | None = None
 
@@ -80,13 +74,17 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
             tick_rate_hz=p.tick_rate_hz,
             num_threads=p.num_threads,
         )
-        motion_types(predictor.model.embodiment, explicit=False)  # refuses what nothing here measures
+        robot = predictor.model.embodiment
+        motion_types(robot, explicit=False)  # refuses what nothing here measures
+        self._frame_guard = FrameGuard(robot.scales, mode=p.frame_guard, face_detector=p.blur_faces)
         self._check_predicted_frame(predictor)
         took_s = predictor.warm_up()
         self._predictor = predictor
         self.hardware_id = predictor.model.name
         self._rollouts = self._output(RolloutMsg, "~/rollout", QoSProfile(depth=5))
-        self._pictures = PredictedOutputs(predictor.model.embodiment, self._output, self.report)
+        self._pictures = PredictedOutputs(
+            predictor.model.embodiment, self._output, self.report, shown_ahead_s=p.shown_ahead_s
+        )
         model = predictor.model
         self.get_logger().info(
             f"{model.name} on {model.device} for {model.embodiment.name}: {predictor.horizon} frames at"
@@ -108,6 +106,10 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
             plan_timeout_s=p.plan_timeout_s,
             hold_last_command=p.hold_last_command,
             command_timeout_s=p.command_timeout_s,
+            source=p.plan_source,
+            extension=p.plan_extension,
+            image_lag_s=p.image_lag_s,
+            guard=ActionGuard(model.embodiment, p.action_guard),
         )
         self._figures = Figures(time.monotonic)
         self._choice: Choice | None = None
@@ -118,31 +120,31 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
             self._infer, slots=(LIVE, HINDSIGHT), on_error=self._inference_failed, name="inference"
         )
         self._images = ImageInput(self, p.image_transport, self._on_image, timeout_s=p.input_timeout_s)
-        sensor = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)  # matches any publisher
+        self._motion = MotionInputs(self, model.embodiment, self._on_motion, timeout_s=p.input_timeout_s)
         self._inputs = [
-            self.create_subscription(
-                MOTION_TYPES[s.type], "odom" if s.type == ODOMETRY else s.topic, partial(self._on_motion, s), sensor
-            )
-            for s in motion_sources(model.embodiment)
+            self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data)
         ]
-        if model.embodiment.integrate == "se2":
-            self._inputs.append(self.create_subscription(Twist, "cmd_vel", self._on_command, sensor))
-        self._inputs += [
-            self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data),
-            self.create_subscription(ActionSequenceMsg, "actions", self._on_plan, QoSProfile(depth=5)),
-        ]
-        self._odometry_watch = InputWatch(
-            "odometry", self._inputs[0].topic_name, time.monotonic, timeout_s=p.input_timeout_s
+        self._plans = PlanInputs(
+            self,
+            model.embodiment,
+            self._chooser,
+            newest_frame_ns=self._newest_frame_ns,
+            report=self.report,
+            speed_mps=p.plan_speed_mps,
+            image_lag_s=p.image_lag_s,
+            stamped_commands=p.cmd_vel_stamped,
         )
 
     def deactivate(self) -> None:
-        if self._images is not None:
-            self._images.close()
+        for part in (self._images, self._motion, self._plans):
+            if part is not None:
+                part.close()
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         if self._worker is not None and not self._worker.close():
             self.get_logger().error("the inference thread did not end in time; it is left behind")
-        self._images, self._inputs, self._worker, self._live = None, [], None, None
+        self._images, self._motion, self._plans, self._inputs = None, None, None, []
+        self._worker, self._live = None, None
 
     def cleanup(self) -> None:
         for publisher in self._outputs:
@@ -153,9 +155,11 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         p = self.parameters
         if self._predictor is not None:
             self._check_predicted_frame(self._predictor)
+            self._frame_guard.mode = p.frame_guard
         if self._live is not None:
             self._chooser.plan_timeout_s, self._chooser.hold_last_command = p.plan_timeout_s, p.hold_last_command
-            self._chooser.command_timeout_s = p.command_timeout_s
+            self._chooser.command_timeout_s, self._chooser.extension = p.command_timeout_s, p.plan_extension
+            self._chooser.guard.mode = p.action_guard
 
     def _output(self, kind: type[Any], topic: str, qos: QoSProfile) -> Any:
         self._outputs.append(self.create_lifecycle_publisher(kind, topic, qos))
@@ -177,53 +181,42 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         self._advance(self._live.add_image(message, arrived_s=arrived_s))
 
     def _on_motion(self, source: ActionTopic, message: Any) -> None:
-        if self._live is None:
+        if self._live is None or self._plans is None:
             return
-        self._odometry_watch.arrived()
+        self._plans.add_motion(message, source.type)
         now_ns = self.get_clock().now().nanoseconds
         self._advance(self._live.add_motion(message, source.type, topic=source.topic, received_ns=now_ns))
 
-    def _on_command(self, message: Twist) -> None:
-        try:
-            self._chooser.offer_command(twist_velocity(message), now_s=time.monotonic())
-        except EgowmError as error:
-            self.report("plan: cmd_vel", f"cmd_vel not used: {error}")
-
-    def _on_plan(self, message: ActionSequenceMsg) -> None:
-        if self._live is None:
-            return
-        try:
-            self._chooser.offer_plan(conversions.plan_from_message(message), newest_frame_ns=self._live.newest_ns)
-        except EgowmError as error:
-            self._figures.plans_refused += 1
-            self.report("plan: refused", f"plan refused: {error}")
+    def _newest_frame_ns(self) -> int | None:
+        return None if self._live is None else self._live.newest_ns
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._pictures.camera_info = message
 
     def _advance(self, progress: Progress) -> None:
         """Hand over what the new ticks, if any, make possible."""
-        assert self._live is not None and self._worker is not None
+        assert self._live is not None and self._worker is not None and self._plans is not None
         for skip in progress.skips:
             self.report(f"input: {skip.key}", skip.text)
         if progress.clock_reset:
-            self._chooser.forget()
+            self._plans.clock_reset()
         if not progress.ticks:
             return
         now_s, live = time.monotonic(), self._live
         for _ in range(progress.ticks):
             self._figures.ticks.tick()
         if (context := live.context()) is not None:
-            self._choice = self._chooser.choose(int(context.stamps_ns[-1]), live.last_action, now_s=now_s)
+            at_ns = int(context.stamps_ns[-1])
+            self._pictures.due(at_ns, self._frame_id)
+            state = live.state_at(at_ns)
+            self._choice = self._chooser.choose(
+                at_ns, live.last_action, now_s=now_s, state=state, pose=self._plans.pose_at(at_ns)
+            )
+            for text in self._chooser.unused.values():
+                self.report("plan: unused", text)
             if self._choice is not None:
-                request = Request(
-                    context,
-                    self._choice.actions,
-                    arrived_s=live.newest_arrived_s,
-                    offered_s=now_s,
-                    state=live.state_at(int(context.stamps_ns[-1])),
-                )
-                self._worker.offer(LIVE, request)
+                actions, arrived_s = self._choice.actions, live.newest_arrived_s
+                self._worker.offer(LIVE, Request(context, actions, None, arrived_s, offered_s=now_s, state=state))
         every = self.parameters.hindsight_every
         if every and live.num_ticks - self._hindsight_at >= every and (sample := live.hindsight()) is not None:
             self._hindsight_at = live.num_ticks
@@ -241,6 +234,12 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         started_s = time.monotonic()
         rollout = self._predictor.predict(request, seed=p.seed, num_denoising_steps=p.num_denoising_steps)
         predicted_s = time.monotonic()
+        checked = self._frame_guard.check(rollout, request.context.images[-1])
+        for kind, text in checked.found.items():
+            self.report(f"guard: {kind}", text)
+        if not checked.fit:
+            return
+        rollout = checked.rollout
         self._rollouts.publish(
             conversions.rollout_message(
                 rollout,
@@ -264,7 +263,7 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         figures.overhead.add(published_s - predicted_s)
         self._pictures.show(
             rollout,
-            request.context,
+            Frames(checked.context[None], request.context.stamps_ns[-1:]),
             number=p.predicted_frame,
             strip_step_s=p.strip_step_s,
             frame_id=self._frame_id,
@@ -272,15 +271,17 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
 
     def _inference_failed(self, error: Exception) -> None:
         self._figures.failures += 1
+        if isinstance(error, NotFiniteError):
+            self._frame_guard.not_finite()
         self.report("inference: failed", f"a prediction failed: {type(error).__name__}: {error}")
 
     # ---- diagnostics --------------------------------------------------------------------------------------------
 
     def statuses(self) -> list[Status]:
-        if self._live is None or self._images is None or self._worker is None or self._predictor is None:
+        if self._live is None or self._images is None or self._motion is None or self._worker is None:
             return []
-        publishers = self.count_publishers(self._odometry_watch.topic)
-        missing = [self._images.missing(), self._odometry_watch.missing(publishers=publishers)]
+        assert self._predictor is not None and self._plans is not None
+        missing = [self._images.missing(), self._motion.missing()]
         for text in missing:
             if text is not None:
                 self.report(f"missing: {text.split(' for ')[0]}", text)
@@ -292,11 +293,13 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
             missing=[text for text in missing if text is not None],
             images_hz=self._images.watch.meter.rate_hz(),
             transport=self._images.transport,
-            odometry_hz=self._odometry_watch.meter.rate_hz(),
+            odometry_hz=self._motion.watch.meter.rate_hz(),
             drops={reason.value: count for reason, count in self._live.drops.items()},
             replaced=dict(self._worker.replaced),
             choice=self._choice,
-            plans_taken=self._chooser.plans_taken,
+            chooser=self._chooser,
+            refused=self._plans.refused,
+            frame_guard=self._frame_guard,
         )
 
 

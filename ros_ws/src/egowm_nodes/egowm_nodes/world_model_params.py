@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from egowm_nodes.guards import ACTION_GUARDS
+from egowm_nodes.guards_frames import FRAME_GUARDS
 from egowm_nodes.image_input import TRANSPORTS
 from egowm_nodes.params import Change, param
+from egowm_nodes.plan import EXTENSIONS, PLAN_SOURCES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +65,53 @@ class WorldModelParams:
     hold_last_command: bool = param(
         True, "without a fresh plan, predict with the last cmd_vel (or else the last executed action) held"
     )
-    plan_timeout_s: float = param(1.0, "a plan older than the newest frame by more is not used", low=0.0, high=600.0)
+    plan_source: str = param(
+        "auto",
+        "which plan is used; auto: the first fresh one of actions, joint_trajectory, path, cmd_vel",
+        choices=PLAN_SOURCES,
+        change=Change.INACTIVE,
+    )
+    plan_extension: str = param(
+        "auto",
+        "where a plan ends before the horizon: hold its last action, stop, or refuse to predict; auto: hold for"
+        " actions, stop for paths and joint trajectories",
+        choices=EXTENSIONS,
+    )
+    plan_timeout_s: float = param(
+        1.0,
+        "actions stamped longer than this before the newest frame are not used; paths and joint trajectories, longer"
+        " than this after their end",
+        low=0.0,
+        high=600.0,
+    )
+    plan_speed_mps: float = param(
+        0.0,
+        "speed along a path whose poses have no stamps, 0 for cmd_vel's or else the measured one",
+        low=0.0,
+        high=100.0,
+        change=Change.INACTIVE,
+    )
+    cmd_vel_stamped: bool = param(
+        False, "cmd_vel is a TwistStamped, whose age counts by its stamp", change=Change.INACTIVE
+    )
     command_timeout_s: float = param(1.0, "a cmd_vel older than this is not held", low=0.0, high=600.0)
+    action_guard: str = param(
+        "refuse", "actions up to twice a limit are refused or clipped; beyond, always refused", choices=ACTION_GUARDS
+    )
+    frame_guard: str = param(
+        "drop", "blank or repeated predictions are dropped, or published and reported", choices=FRAME_GUARDS
+    )
+    blur_faces: str = param(
+        "",
+        "blur faces in what is published: empty for no, builtin, or the path of a YuNet .onnx file",
+        change=Change.UNCONFIGURED,
+    )
     predicted_frame: int = param(
         0, "which frame of each prediction ~/predicted/image_raw shows, from 1; 0 for the last", low=0, high=256
     )
     strip_step_s: float = param(0.5, "seconds between the frames of ~/predicted/strip", low=0.01, high=60.0)
+    shown_ahead_s: tuple[float, ...] = param(
+        (0.0, 1.0, 2.0),
+        "moments with topics of their own, ~/predicted/now (0: what was predicted for this moment), plus_1s, ...",
+        change=Change.UNCONFIGURED,
+    )

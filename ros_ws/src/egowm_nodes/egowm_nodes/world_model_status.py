@@ -1,12 +1,15 @@
-"""What the world_model node reports in the diagnostics: three statuses out of figures. Knows no ROS."""
+"""What the world_model node reports in the diagnostics: four statuses out of figures. Knows no ROS."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from egowm_nodes.diagnostics import Durations, Level, RateMeter, Status, judge
+from egowm_nodes.guards import ActionGuard
+from egowm_nodes.guards_frames import FrameGuard
 from egowm_nodes.notices import Notices
-from egowm_nodes.plan import Choice
+from egowm_nodes.plan import ActionChooser, Choice, counts_in_words
 from egowm_nodes.predictor import Predictor
 from egowm_nodes.world_model_params import WorldModelParams
 
@@ -27,7 +30,6 @@ class Figures:
         self.model = Durations()
         self.overhead = Durations()  # from the predicted frames to the published rollout
         self.failures = 0
-        self.plans_refused = 0
 
 
 def world_model_statuses(
@@ -43,13 +45,15 @@ def world_model_statuses(
     drops: Mapping[str, int],
     replaced: Mapping[str, int],
     choice: Choice | None,
-    plans_taken: int,
+    chooser: ActionChooser,
+    refused: Mapping[str, int],
+    frame_guard: FrameGuard,
 ) -> list[Status]:
-    """The statuses ``inputs``, ``inference`` and ``plan``."""
+    """The statuses ``inputs``, ``inference``, ``plan`` and ``guards``."""
     recent = notices.recent()
     of = {
         kind: [(Level.WARN, notice.text) for notice in recent if notice.key.startswith(f"{kind}:")]
-        for kind in ("input", "plan", "inference")
+        for kind in ("input", "plan", "inference", "guard")
     }
     settled = figures.clock() - figures.started_s > _SETTLE_S and not missing
     wanted_hz = predictor.model.embodiment.rate_hz
@@ -76,10 +80,6 @@ def world_model_statuses(
                 f"predictions of {span_s:g} s take {figures.latency.percentile_s(50):.1f} s: lower num_denoising_steps",
             )
         )
-
-    plan = list(of["plan"])
-    if choice is None and figures.ticks.count:
-        plan.append((Level.WARN, "no actions to predict with: no fresh plan, and nothing to hold"))
 
     level, message = judge(inputs, fine="images and odometry flow")
     dropped = {f"dropped: {reason}": str(count) for reason, count in sorted(drops.items())}
@@ -118,20 +118,58 @@ def world_model_statuses(
         )
     )
 
-    level, message = judge(plan, fine="nothing chosen yet" if choice is None else choice.origin)
-    source = "none" if choice is None else choice.actions.source.value
-    statuses.append(
-        Status(
-            "plan",
-            level,
-            message,
-            {
-                "source": source,
-                "origin": "" if choice is None else choice.origin,
-                "extended_rows": "0" if choice is None else str(choice.extended),
-                "plans_taken": str(plans_taken),
-                "plans_refused": str(figures.plans_refused),
-            },
-        )
-    )
-    return statuses
+    return [
+        *statuses,
+        _plan_status(choice, chooser, refused, of["plan"], asked=figures.ticks.count > 0),
+        _guard_status(chooser.guard, frame_guard, of["guard"]),
+    ]
+
+
+def _plan_status(
+    choice: Choice | None,
+    chooser: ActionChooser,
+    refused: Mapping[str, int],
+    notices: Sequence[tuple[Level, str]],
+    *,
+    asked: bool,
+) -> Status:
+    """Which actions predictions are made with, how old they are, and what of them was made up."""
+    passed_over = "; ".join((chooser.unused | chooser.stale).values())
+    findings = list(notices)
+    if choice is None and asked:
+        why = passed_over or "no fresh plan, and nothing to hold"
+        findings.append((Level.WARN, f"no actions to predict with: {why}"))
+    level, message = judge(findings, fine="nothing chosen yet" if choice is None else choice.origin)
+    values = {
+        "source": "none" if choice is None else choice.actions.source.value,
+        "kind": "none" if choice is None else choice.kind,
+        "origin": "" if choice is None else choice.origin,
+        "age_s": "" if choice is None or math.isnan(choice.age_s) else f"{choice.age_s:.2f}",
+        "extended_rows": "0" if choice is None else str(choice.extended),
+        "led_in_rows": "0" if choice is None else str(choice.led_in),
+        "passed_over": passed_over,
+        "plans_taken": str(chooser.plans_taken),
+        "taken": counts_in_words(chooser.taken),
+        "plans_refused": str(sum(refused.values())),
+        "refused": counts_in_words(refused),
+    }
+    return Status("plan", level, message, values)
+
+
+def _guard_status(actions: ActionGuard, frames: FrameGuard, notices: Sequence[tuple[Level, str]]) -> Status:
+    """What was kept from the model, and what of it from everybody else."""
+    given, shown = actions.counts(), frames.counts()
+    level, message = judge(notices, fine="actions and predictions pass")
+    values = {
+        "action_guard": actions.mode,
+        "actions_checked": str(given.checked),
+        "actions_refused": str(given.refused),
+        "values_clipped": counts_in_words(given.clipped),
+        "frame_guard": frames.mode,
+        "predictions_checked": str(shown.checked),
+        "predictions_dropped": str(shown.dropped),
+        "predictions_flagged": str(shown.flagged),
+        "found": counts_in_words(shown.found),
+        "faces_blurred": str(shown.faces) if frames.blurs else "off",
+    }
+    return Status("guards", level, message, values)

@@ -1,7 +1,8 @@
-"""Faces blurred before a picture is stored. On request only, and no promise: detectors miss faces.
+"""Faces blurred before a picture is stored or shown. On request only, and no promise: detectors miss faces.
 
 Two detectors: the boosted cascade of local binary patterns that scikit-image ships (frontal faces, no download), and
-OpenCV's FaceDetectorYN with a model file that you name (YuNet; better, turned and small faces, too). Knows no episode.
+OpenCV's FaceDetectorYN with a model file that you name (YuNet; better, turned and small faces, too). Knows pictures;
+no episode and no node.
 """
 
 from __future__ import annotations
