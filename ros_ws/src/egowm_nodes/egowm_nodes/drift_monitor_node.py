@@ -9,7 +9,7 @@ A lifecycle node around plain parts: ``frame_buffer`` (pictures by stamp), ``sam
 Subscribes image, image/compressed and rollouts. Publishes ~/drift for every rollout judged: the state rests on rollouts
 of *executed* actions alone, so that a robot that changes its plan isn't called drift; planned and held ones are judged
 when they fall due and carry their own scores under that same state. What was planned is held against what was then
-done. Also ~/overlay, ~/history and /diagnostics; service ~/reset.
+done. Also ~/overlay, ~/history, ~/markers and /diagnostics; service ~/reset.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class DriftMonitorNode(ManagedNode[DriftMonitorParams]):
         self._tracker = drift_tracker()
         self._sampling = Sampling(p.horizons, time.monotonic)
         self._rate_hz = self._robot.rate_hz
-        self._frame_id = ""
+        self._frame_id, self._base_frame = "", self._robot.base_frame
         self._logged = DriftState.UNDEFINED
         self._cpu = CpuShare(time.monotonic)
         self._counts: Counter[str] = Counter()
@@ -163,13 +163,17 @@ class DriftMonitorNode(ManagedNode[DriftMonitorParams]):
             return
         self._follow_rate(float(message.actions.rate_hz))
         self._buffer.fit(*rollout.frames.images.shape[1:3])
+        p = self.parameters
+        self._base_frame = message.actions.header.frame_id or self._robot.base_frame
         if rollout.actions.source is not ActionSource.EXECUTED:
             self._watch.plan(rollout.context_stamp_ns, rollout.actions.values)
+            self._outputs.path(
+                rollout, self._robot, self._watch.report, frame_id=self._base_frame, lifetime_s=p.marker_lifetime_s
+            )
         first_ns = self._buffer.first_ns
         if first_ns is None or rollout.context_stamp_ns < first_ns - tolerance_ns(rollout):
             self._counts["from before the first image"] += 1
             return
-        p = self.parameters
         self._sampling.offer(rollout, every=p.score_every, planned_period_s=p.planned_period_s)
         self._submit_due()
 
@@ -214,6 +218,14 @@ class DriftMonitorNode(ManagedNode[DriftMonitorParams]):
         if self._watch.stale and not before:
             self._log_change(report)
             self._outputs.silence(report, stamp_ns=stamp_ns, frame_id=self._frame_id)
+        if stamp_ns:
+            self._outputs.label(
+                self._robot,
+                report,
+                stamp_ns=stamp_ns,
+                frame_id=self._base_frame,
+                lifetime_s=self.parameters.marker_lifetime_s,
+            )
         self._outputs.history(
             report,
             stale=self._watch.stale,

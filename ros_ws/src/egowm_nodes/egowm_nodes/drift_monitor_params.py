@@ -51,6 +51,9 @@ class DriftMonitorParams:
     buffer_s: float = param(10.0, "how long pictures are kept", low=0.5, high=120.0, change=_INACTIVE)
     buffer_mb: int = param(128, "how many MB of pictures are kept at most", low=1, high=4096, change=_INACTIVE)
     overlay_scale: int = param(3, "size of ~/overlay, times the model's picture", low=1, high=16)
+    marker_lifetime_s: float = param(
+        2.0, "markers vanish so long after the last ones of their kind came", low=0.1, high=60.0
+    )
     learn_ticks: int = param(
         240, "ticks that make the baseline where none is given", low=48, high=100_000, change=_INACTIVE
     )

@@ -1,4 +1,4 @@
-"""What the drift monitor publishes: ~/drift, and ~/overlay and ~/history, drawn only while somebody listens.
+"""What the drift monitor publishes: ~/drift; ~/overlay, ~/history and ~/markers, drawn only while somebody listens.
 
 Knows rclpy's publishers and the messages; knows no detector, no queue and no lifecycle.
 """
@@ -14,13 +14,16 @@ from typing import Any
 from egowm_msgs.msg import Drift as DriftMsg
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image
+from visualization_msgs.msg import MarkerArray
 
 from egowm_core.drift import DriftReport, Judgement
+from egowm_core.embodiment import Embodiment
 from egowm_core.scs import draw_overlay
-from egowm_core.types import ActionSource
+from egowm_core.types import ActionSource, Rollout
 from egowm_nodes import conversions
 from egowm_nodes.drift_history import SPAN_S, Moment, draw_history
 from egowm_nodes.drift_monitor_status import verdict
+from egowm_nodes.markers import path_markers, state_marker
 from egowm_nodes.pictures import add_caption
 
 _MOST_MOMENTS = 2000
@@ -33,6 +36,7 @@ class DriftOutputs:
         self._drift = create(DriftMsg, "~/drift", QoSProfile(depth=10))
         self._overlay = create(Image, "~/overlay", qos_profile_sensor_data)
         self._history = create(Image, "~/history", qos_profile_sensor_data)
+        self._markers = create(MarkerArray, "~/markers", QoSProfile(depth=5))
         self._clock = clock
         self._lock = threading.Lock()
         self._moments: deque[Moment] = deque(maxlen=_MOST_MOMENTS)
@@ -97,6 +101,21 @@ class DriftOutputs:
             moments = list(self._moments)
         picture = draw_history(moments, now_s=self._clock(), error_at=error_at)
         self._history.publish(conversions.image_message(picture, stamp_ns, frame_id))
+
+    def path(
+        self, rollout: Rollout, robot: Embodiment, report: DriftReport, *, frame_id: str, lifetime_s: float
+    ) -> None:
+        """Publish where the actions of a planned or held rollout lead, coloured by ``report``."""
+        if self._markers.get_subscription_count():
+            message = path_markers(rollout, robot, report, frame_id=frame_id, lifetime_s=lifetime_s)
+            if message.markers:
+                self._markers.publish(message)
+
+    def label(self, robot: Embodiment, report: DriftReport, *, stamp_ns: int, frame_id: str, lifetime_s: float) -> None:
+        """Publish the state in words above the robot."""
+        if self._markers.get_subscription_count():
+            text = state_marker(robot, report, stamp_ns=stamp_ns, frame_id=frame_id, lifetime_s=lifetime_s)
+            self._markers.publish(MarkerArray(markers=[text]))
 
     def _remember(
         self, report: DriftReport, source: ActionSource, scs: dict[int, float], usual: dict[int, float]
