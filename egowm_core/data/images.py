@@ -17,6 +17,8 @@ from egowm_core.errors import DataError
 from egowm_core.types import ImageArray
 
 MAX_SIDE = 8192
+MAX_PIXELS = 1 << 25  # 8K UHD fits; a few bytes of JPEG or PNG may claim any size
+MAX_SCANS = 100  # a progressive JPEG has about ten; every further one costs a pass over the whole picture
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ _LAYOUTS = {
 }
 _LABEL_ENCODINGS = ("16uc1", "mono16")
 _JPEG_MAGIC, _PNG_MAGIC = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_JPEG_SCAN = b"\xff\xda"
 _JPEG_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -96,7 +99,7 @@ def decode_labels(message: Any) -> NDArray[np.uint16]:
     if hasattr(message, "format"):
         data = _bytes(message.data)
         _check_compressed(data, str(message.format))
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        image = _imdecode(data, cv2.IMREAD_UNCHANGED)
         if image is None or image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
             got = "nothing" if image is None else f"{image.shape} {image.dtype}"
             raise DataError(f"label image must be a single-channel 16-bit PNG, decoded {got}; record it as 16UC1 png")
@@ -118,10 +121,26 @@ def decode_compressed(data: NDArray[np.uint8] | bytes, image_format: str = "") -
     _check_compressed(buffer, image_format)
     if buffer[:8].tobytes() == _PNG_MAGIC and buffer.size > 24 and buffer[24] > 8:
         raise DataError(f"PNG ({image_format!r}) of 16 bits a sample {_why_refused('16')}")
-    bgr = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    bgr = _imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if bgr is None:
         raise DataError(f"compressed image ({image_format!r}, {buffer.size} bytes) is corrupt; check the camera")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), np.uint8)
+
+
+def check_compressed(message: Any) -> None:
+    """Look at the bytes of a CompressedImage without decoding them: cheap, and it finds all that is no picture.
+
+    Raises DataError as ``decode_compressed``, but for damage within.
+    """
+    _check_compressed(_bytes(message.data), str(message.format))
+
+
+def _imdecode(data: NDArray[np.uint8], how: int) -> NDArray[Any] | None:
+    """What OpenCV makes of it; None where that is nothing."""
+    try:
+        return cv2.imdecode(data, how)
+    except cv2.error:  # some corruptions raise instead of coming back empty
+        return None
 
 
 def _bytes(data: Any) -> NDArray[np.uint8]:
@@ -156,6 +175,11 @@ def _rows(message: Any, *, bytes_per_pixel: int, rows_per_row: float = 1.0) -> N
 def _check_size(height: int, width: int) -> None:
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise DataError(f"image size {height}x{width} is absurd; expected 1..{MAX_SIDE} pixels a side")
+    if height * width > MAX_PIXELS:
+        raise DataError(
+            f"image size {height}x{width} is {height * width} pixels, expected at most {MAX_PIXELS}; let the driver"
+            " scale it down"
+        )
 
 
 def _check_compressed(data: NDArray[np.uint8], image_format: str) -> None:
@@ -164,6 +188,9 @@ def _check_compressed(data: NDArray[np.uint8], image_format: str) -> None:
     head = data[:24].tobytes()
     if head.startswith(_JPEG_MAGIC):
         _check_size(*_jpeg_size(data))
+        scans = data.tobytes().count(_JPEG_SCAN)
+        if scans > MAX_SCANS:
+            raise DataError(f"JPEG has {scans} scans, expected at most {MAX_SCANS}: it is made to keep readers busy")
         tail = data[-1024:].tobytes().rstrip(b"\x00")
         if b"\xff\xd9" not in tail[-64:]:
             raise DataError(f"JPEG of {data.size} bytes has no end marker: it was cut short; drop it")

@@ -29,7 +29,7 @@ from egowm_core.schema import nearest
 
 Vector = NDArray[np.float64]
 _FINITE = 1e30  # beyond it float32 and squares overflow: no measurement of a robot
-_MAX_OTHERS = 256  # names beside the wanted ones that are remembered
+_MAX_OTHERS, _LONGEST_NAME = 256, 128  # names beside the wanted ones that are remembered, and how much of each
 _NAMED = 8  # of them in one sentence
 
 
@@ -199,7 +199,7 @@ class JointAssembler:
             index = self._index.get(name)
             if index is None:
                 if len(self._others) < _MAX_OTHERS:
-                    self._others.setdefault(name, stamp_ns)
+                    self._others.setdefault(name[:_LONGEST_NAME], stamp_ns)
             elif abs(value) < _FINITE:
                 part[index] = value
             else:

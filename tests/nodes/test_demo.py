@@ -150,7 +150,7 @@ def test_a_node_that_cannot_run_is_named_with_its_reason(tmp_path: Path) -> None
     [
         (("--bag", "nowhere.mcap"), "nowhere.mcap does not exist"),
         (("--seconds", "-1"), "must be positive"),
-        (("--embodiment", "base_3dog", "--bag", "nowhere.mcap"), "nowhere.mcap"),
+        (("--embodiment", "base_3dog", "--bag", "nowhere.mcap"), "base_3dof"),
         (("--params-file", "nowhere.yaml"), "nowhere.yaml does not exist"),
     ],
 )

@@ -204,7 +204,7 @@ def test_cmd_vel_is_held_and_a_fresh_plan_comes_first(rig):
     [
         ({"data": [0.6, 0.0, 0.0]}, "dx"),
         ({"channels": ["dyaw", "dy", "dx"]}, "in this order"),
-        ({"rate_hz": 10.0}, "resample"),
+        ({"rate_hz": 0.0}, "fill in rate_hz"),
         ({"data": [float("nan"), 0.0, 0.0]}, "not finite"),
         ({"data": [0.0, 0.0]}, "whole number of rows"),
     ],

@@ -29,24 +29,39 @@ def test_every_node_has_its_module_executable_and_parameters(entry: node_table.N
     assert list(yaml.safe_load(entry.config_path.read_text())) == [f"/**/{entry.name}"]
 
 
-def test_config_files_are_installed_by_colcon() -> None:
+def test_config_files_are_installed_by_colcon_and_by_pip() -> None:
     setup = (SRC / "egowm_nodes" / "setup.py").read_text()
-    for path in node_table.CONFIG_DIR.iterdir():
-        assert f'"{path.name}"' in setup, f"{path.name} is missing from CONFIGS"
+    assert '"config").iterdir()' in setup and 'package_data={PACKAGE: ["config/*"]}' in setup
+    assert all(path.is_file() for path in node_table.CONFIG_DIR.iterdir())  # folders would be left out
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_argument_sets_a_known_parameter_of_a_node_of_its_modes(mode: str) -> None:
     names = {entry.name for entry in node_table.nodes(mode)}
-    for argument in node_table.arguments(mode):
-        assert argument.parameters or argument.remaps
+    arguments = node_table.arguments(mode)
+    assert len({argument.name for argument in arguments}) == len(arguments)
+    for argument in arguments:
+        assert names & {node for node, _ in (*argument.parameters, *argument.remaps)}
         for node, parameter in argument.parameters:
-            assert node in names
             entry = next(entry for entry in NODES if entry.name == node)
             known = yaml.safe_load(entry.config_path.read_text())[f"/**/{node}"]["ros__parameters"]
             assert parameter in known, f"{argument.name}: {node} has no parameter {parameter}"
-        for node, _ in argument.remaps:
-            assert node in names
+
+
+@pytest.mark.parametrize("mode", sorted(node_table.MODE_CONFIGS))
+def test_a_modes_own_file_sets_known_parameters_and_comes_between_defaults_and_the_users(
+    mode: str, tmp_path: Path
+) -> None:
+    path = node_table.CONFIG_DIR / node_table.MODE_CONFIGS[mode]
+    blocks = yaml.safe_load(path.read_text())
+    for entry in node_table.nodes(mode):
+        known = yaml.safe_load(entry.config_path.read_text())[f"/**/{entry.name}"]["ros__parameters"]
+        assert set(blocks.pop(f"/**/{entry.name}", {}).get("ros__parameters", {})) <= set(known)
+    assert not blocks
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("{}")
+    for run in plan(mode, {}, params_file=mine):
+        assert run.parameter_files == (run.entry.config_path, path, mine)
 
 
 def test_plan_converts_leaves_out_what_is_unset_and_keeps_remappings() -> None:
@@ -60,7 +75,7 @@ def test_plan_converts_leaves_out_what_is_unset_and_keeps_remappings() -> None:
 
 
 def test_a_robots_camera_comes_along_with_its_compressed_twin() -> None:
-    runs = {run.entry.name: run for run in plan("robot", {"image_topic": "/cam/image_raw", "odom_topic": "/wheels"})}
+    runs = {run.entry.name: run for run in plan("base", {"image_topic": "/cam/image_raw", "odom_topic": "/wheels"})}
     assert set(runs) == {"world_model", "drift_monitor"}
     for run in runs.values():
         assert ("image", "/cam/image_raw") in run.remappings
@@ -71,7 +86,7 @@ def test_a_robots_camera_comes_along_with_its_compressed_twin() -> None:
 @pytest.mark.parametrize(
     ("mode", "values", "told"),
     [
-        ("fly", {}, "sim, robot, replay"),
+        ("fly", {}, "base, humanoid, sim, sim_humanoid, replay"),
         ("sim", {"sed": 1}, "seed"),
         ("sim", {"seed": "many"}, "whole number"),
         ("replay", {"loop": "perhaps"}, "true or false"),
@@ -86,3 +101,16 @@ def test_wrong_arguments_are_refused(mode: str, values: dict[str, object], told:
 def test_a_missing_params_file_is_refused() -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         plan("sim", {}, params_file="nowhere.yaml")
+
+
+def test_a_monitor_alone_takes_the_rollouts_from_where_they_are() -> None:
+    (run,) = plan("monitor_only", {"rollouts_topic": "/gpu/world_model/rollout", "embodiment": "base_3dof"})
+    assert run.remappings == (("rollouts", "/gpu/world_model/rollout"),)
+    assert run.parameters == {"embodiment": "base_3dof"}
+    assert [run.entry.name for run in plan("base", {}, without=("drift_monitor",))] == ["world_model"]
+
+
+def test_an_unset_argument_says_what_then_holds() -> None:
+    said = {argument.name: argument.unset for argument in node_table.arguments("base")}
+    assert said["checkpoint"] == "as the parameter file says"
+    assert said["odom_topic"] == "odom, in the namespace"

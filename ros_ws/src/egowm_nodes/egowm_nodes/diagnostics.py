@@ -53,19 +53,21 @@ class RateMeter:
         self._lock = threading.Lock()
         self._events: deque[float] = deque(maxlen=max_events)
         self._started_s = clock()
+        self._last_s: float | None = None
         self.count = 0
 
     def tick(self) -> None:
         """One event, now."""
         with self._lock:
-            self._events.append(self._clock())
+            self._last_s = self._clock()
+            self._events.append(self._last_s)
             self.count += 1
 
     @property
     def last_s(self) -> float | None:
         """When the last event was."""
         with self._lock:
-            return self._events[-1] if self._events else None
+            return self._last_s
 
     def rate_hz(self) -> float:
         """Events per second over the window, or since the start where that is shorter."""

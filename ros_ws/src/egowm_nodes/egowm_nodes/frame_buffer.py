@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from egowm_core.data.images import decode_image
+from egowm_core.data.images import check_compressed, decode_image
 from egowm_core.data.messages import stamp_ns
 from egowm_core.data.preprocess import Preprocess
 from egowm_core.errors import DataError
 from egowm_core.types import NANOSECONDS_PER_SECOND, ImageArray
 
 _RESET_NS = NANOSECONDS_PER_SECOND
+OVERHEAD = 2048  # bytes of a message beside its picture: a flood of empty ones must count, too
 
 
 class FrameBuffer:
@@ -56,18 +57,22 @@ class FrameBuffer:
         A stamp that is not later than the newest is skipped and counted; more than a second back is a reset.
 
         Raises:
-            DataError: a raw picture that can't be decoded.
+            DataError: a raw picture that can't be decoded, a compressed one that is none or was cut short, or one that
+                is larger than the whole buffer. It takes no other's place.
         """
         stamp, newest = stamp_ns(message), self.newest_ns
         reset = False
+        if not (raw := hasattr(message, "encoding")):
+            check_compressed(message)
         if newest is not None and stamp <= newest:
             if newest - stamp <= _RESET_NS or stamp == 0:
                 self.backwards += 1
                 return False
             self.clear()
             reset = True
-        raw = hasattr(message, "encoding")
         item = self._preprocess(decode_image(message)) if raw and self._preprocess is not None else message
+        if _size(item) > self._max_bytes:
+            raise DataError(f"it has {_size(item)} bytes, the whole buffer holds {self._max_bytes}; raise buffer_mb")
         with self._lock:
             self.first_ns = stamp if self.first_ns is None else self.first_ns
             self._stamps.append(stamp)
@@ -116,7 +121,7 @@ class FrameBuffer:
             if new is None:
                 self._forget(at)
                 return
-            self.bytes += new.nbytes - _size(old)
+            self.bytes += _size(new) - _size(old)
             self._items[at] = new
 
     def _forget(self, at: int) -> None:
@@ -125,4 +130,4 @@ class FrameBuffer:
 
 
 def _size(item: Any) -> int:
-    return int(item.nbytes) if isinstance(item, np.ndarray) else len(item.data)
+    return OVERHEAD + (int(item.nbytes) if isinstance(item, np.ndarray) else len(item.data))

@@ -1,6 +1,8 @@
-"""The node table as launch actions: the standard form (LifecycleNode, transitions, arguments) of what ``plan`` says.
+"""The node table as launch actions: the standard form (LifecycleNode, respawn, arguments) of what ``plan`` says.
 
-Imports launch, so only launch files import it. Knows no node in particular.
+Lifecycle nodes configure and activate themselves (their parameter ``auto_start``), so that one that was killed and
+respawned comes back active, whoever watches it. Imports launch, so only launch files import it. Knows no node in
+particular; what accompanies the nodes is in ``launch_extras``.
 """
 
 from __future__ import annotations
@@ -8,117 +10,104 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import lifecycle_msgs.msg
 from launch.actions import (
     DeclareLaunchArgument,
-    EmitEvent,
+    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
     Shutdown,
 )
-from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
-from launch.events import matches_action
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
-from launch_ros.substitutions import FindPackageShare
+from launch_ros.parameter_descriptions import ParameterValue
 
 import launch
-from egowm_nodes import node_table
+from egowm_core.errors import ConfigError
+from egowm_nodes import fastdds, launch_extras, node_table
+from egowm_nodes.launch_extras import Settings
 from egowm_nodes.node_table import NodeRun
 
 GENERAL = (
     ("namespace", "", "namespace of all nodes and their topics"),
     ("params_file", "", "ROS parameter YAML over the nodes' own defaults"),
-    ("autostart", "true", "configure and activate the lifecycle nodes; false leaves that to a lifecycle manager"),
+    ("autostart", "true", "the lifecycle nodes configure and activate themselves; false: a lifecycle manager does"),
+    ("respawn", "true", "start a node again that ended by itself"),
+    ("respawn_delay_s", "0.2", "how long to wait before that"),
+    ("drift_monitor", "true", "start the drift monitor, too; false where it runs elsewhere (monitor_only.launch.py)"),
+    ("use_sim_time", "false", "nodes take their time from /clock"),
+    ("log_level", "info", "of the nodes: debug, info, warn, error"),
+    ("private_tf", "true", "in a namespace, /tf and /tf_static are NAMESPACE/tf and NAMESPACE/tf_static"),
     ("fastdds_profile", "true", "use the Fast DDS profile with shared memory enough for pictures, unless one is set"),
-    (
-        "rviz",
-        "false",
-        "start rviz2 with the camera, the prediction, the strip, the overlay and the drift of the minute",
-    ),
-    ("aggregator", "false", "start diagnostic_aggregator's node, which sorts /diagnostics into /diagnostics_agg"),
+    ("enclaves", "", "SROS 2: what the nodes' enclaves begin with, such as /egowm; empty: none (docs/security.md)"),
+    *launch_extras.ARGUMENTS,
 )
-PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
 def describe(mode: str) -> launch.LaunchDescription:
-    """The launch description of a mode of the node table."""
-    declared = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in GENERAL]
-    declared += [
-        DeclareLaunchArgument(
-            argument.name, default_value="", description=f"{argument.description}; empty: as the parameter file says"
-        )
-        for argument in node_table.arguments(mode)
+    """The launch description of a mode of the node table. Raises ConfigError for an unknown mode."""
+    rows = [
+        *general(mode),
+        *(
+            (argument.name, "", f"{argument.description}; empty: {argument.unset}")
+            for argument in node_table.arguments(mode)
+        ),
     ]
-    layout = PathJoinSubstitution([FindPackageShare("egowm_bringup"), "rviz", "base.rviz"])
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        namespace=LaunchConfiguration("namespace"),
-        arguments=["-d", layout],
-        condition=IfCondition(LaunchConfiguration("rviz")),
-    )
-    aggregator = Node(
-        package="diagnostic_aggregator",
-        executable="aggregator_node",
-        parameters=[PathJoinSubstitution([FindPackageShare("egowm_bringup"), "config", "diagnostics.yaml"])],
-        condition=IfCondition(LaunchConfiguration("aggregator")),
-    )
-    return launch.LaunchDescription([*declared, OpaqueFunction(function=_start, args=[mode]), rviz, aggregator])
+    declared = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in rows]
+    return launch.LaunchDescription([*declared, OpaqueFunction(function=_start, args=[mode])])
+
+
+def general(mode: str) -> tuple[tuple[str, str, str], ...]:
+    """Name, default and description of the arguments of ``mode`` that belong to no node in particular."""
+    nothing_left = mode == node_table.MONITOR_ONLY  # without the drift monitor
+    return tuple(row for row in GENERAL if not (nothing_left and row[0] == "drift_monitor"))
 
 
 def _start(context: launch.LaunchContext, mode: str) -> list[Any]:
-    def value(name: str) -> str:
-        return str(LaunchConfiguration(name).perform(context))
-
-    values = {argument.name: value(argument.name) for argument in node_table.arguments(mode)}
+    settings = Settings(context, mode)
+    values = {argument.name: settings.text(argument.name) for argument in node_table.arguments(mode)}
+    without = () if mode == node_table.MONITOR_ONLY or settings.true("drift_monitor") else ("drift_monitor",)
     actions: list[Any] = []
-    if _true(value("fastdds_profile")) and not os.environ.get(PROFILE_VARIABLE):
-        actions.append(SetEnvironmentVariable(PROFILE_VARIABLE, str(node_table.FASTDDS_PROFILE)))
-    for run in node_table.plan(mode, values, params_file=value("params_file")):
-        if run.entry.lifecycle:
-            node = _node(LifecycleNode, run, value("namespace"))
-            actions += [node, *(_transitions(node) if _true(value("autostart")) else [])]
-        else:
-            node = _node(Node, run, value("namespace"))
-            actions.append(node)
-        if run.entry.name == "replay":
+    if settings.true("fastdds_profile"):
+        variables, remark = fastdds.profile(os.environ)
+        actions += [SetEnvironmentVariable(name, value) for name, value in variables.items()]
+        actions += [LogInfo(msg=remark)] if remark else []
+    for run in node_table.plan(mode, values, params_file=settings.text("params_file"), without=without):
+        node = _node(run, settings)
+        actions.append(node)
+        if run.entry.name == node_table.REPLAY:
             ending = OnProcessExit(target_action=node, on_exit=[Shutdown(reason="the recording has ended")])
             actions.append(RegisterEventHandler(ending))
-    return actions
+    return [*actions, *launch_extras.actions(settings)]
 
 
-def _true(text: str) -> bool:
-    return text.strip().lower() in ("true", "yes", "on", "1")
-
-
-def _node(kind: type[Any], run: NodeRun, namespace: str) -> Any:
-    return kind(
+def _node(run: NodeRun, settings: Settings) -> Any:
+    level = settings.text("log_level")
+    if level not in LOG_LEVELS:
+        raise ConfigError(f"argument log_level is {level!r}; expected one of {', '.join(LOG_LEVELS)}")
+    parameters: dict[str, Any] = {
+        # said to be text: launch takes it for YAML else, and a folder named 7 for a number
+        name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
+        for name, value in run.parameters.items()
+    }
+    if settings.true("use_sim_time"):
+        parameters["use_sim_time"] = True
+    if run.entry.lifecycle:
+        parameters["auto_start"] = settings.true("autostart")
+    prefix = settings.text("enclaves").rstrip("/")
+    enclave = ["--enclave", f"{prefix}/{run.entry.name}"] if prefix else []
+    respawn = settings.true("respawn") and run.entry.name != node_table.REPLAY  # a recording's end is an end
+    return (LifecycleNode if run.entry.lifecycle else Node)(
         package=run.entry.package,
         executable=run.entry.executable,
         name=run.entry.name,
-        namespace=namespace,
-        parameters=[*(str(path) for path in run.parameter_files), run.parameters],
-        remappings=list(run.remappings),
+        namespace=settings.text("namespace"),
+        parameters=[*(str(path) for path in run.parameter_files), parameters],
+        remappings=[*run.remappings, *settings.tf_remappings()],
+        ros_arguments=["--log-level", level, *enclave],
+        respawn=respawn,
+        respawn_delay=settings.seconds("respawn_delay_s"),
         output="screen",
         emulate_tty=True,
     )
-
-
-def _transitions(node: LifecycleNode) -> list[Any]:
-    """Configure the node now, and activate it as soon as it is configured."""
-
-    def change(transition: int) -> EmitEvent:
-        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
-
-    activate = OnStateTransition(
-        target_lifecycle_node=node,
-        start_state="configuring",
-        goal_state="inactive",
-        entities=[change(lifecycle_msgs.msg.Transition.TRANSITION_ACTIVATE)],
-    )
-    return [RegisterEventHandler(activate), change(lifecycle_msgs.msg.Transition.TRANSITION_CONFIGURE)]

@@ -1,6 +1,7 @@
 """The main loop of both nodes: own signal handlers, one executor, exit code 0 after SIGINT or SIGTERM.
 
-A callback that raises is logged and the node lives on. Knows no node but its lifecycle.
+A callback that raises, and a message that cannot be taken, is logged and the node lives on; what a killed node left in
+shared memory is given back at the start. Knows no node but its lifecycle.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from egowm_core.errors import EgowmError
+from egowm_nodes import heap, shared_memory
 from egowm_nodes.managed_node import ManagedNode
+from egowm_nodes.steady_executor import SteadyExecutor
 
 SPIN_S = 0.2
 
@@ -29,14 +31,23 @@ def run(make: Callable[[], ManagedNode[Any]], argv: Sequence[str] | None, *, nam
     Where its parameter ``auto_start`` is true it configures and activates itself first. Returns 0 after a stop by
     signal, 1 where the parameters are wrong.
     """
+    heap.return_large_blocks()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     rclpy.init(args=None if argv is None else list(argv), signal_handler_options=SignalHandlerOptions.NO)
-    executor = SingleThreadedExecutor()
     node: ManagedNode[Any] | None = None
+
+    def not_taken(name: str, error: Exception) -> None:
+        if node is not None:
+            node.report("input: not taken", f"what came on {name} could not be used: {type(error).__name__}: {error}")
+
+    executor = SteadyExecutor(on_error=not_taken)
     try:
+        freed, size = shared_memory.sweep()
         node = make()
+        if freed:
+            node.get_logger().info(f"{freed} shared memory segments of killed nodes given back, {size >> 20} MB")
         executor.add_node(node)
         if node.parameters.auto_start:
             node.start()

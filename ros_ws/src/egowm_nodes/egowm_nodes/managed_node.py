@@ -7,9 +7,11 @@ node stays in its state and lives on. Knows no model, no image and no score.
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -20,14 +22,17 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 
-from egowm_core.errors import EgowmError
+from egowm_core.errors import ConfigError, EgowmError
 from egowm_nodes import params
 from egowm_nodes.conversions import diagnostics_message
 from egowm_nodes.diagnostics import Level, Status
-from egowm_nodes.notices import Notices
+from egowm_nodes.notices import Notices, harmless
+from egowm_nodes.process_figures import process_figures
 
 P = TypeVar("P")
 DIAGNOSTICS_PERIOD_S = 1.0
+_LONGEST_TEXT, _MOST_ELEMENTS = 4096, 1024  # of a parameter
+_LONGEST_VALUE = 1000  # of a figure in the diagnostics
 
 
 class ManagedNode(LifecycleNode, Generic[P]):
@@ -39,7 +44,11 @@ class ManagedNode(LifecycleNode, Generic[P]):
         self.notices = Notices(time.monotonic)
         self.lifecycle_state = "unconfigured"
         self.trouble = ""  # why the last transition failed
+        self.counters: dict[str, Callable[[], int]] = {}  # what inputs count, for the diagnostics
         self.parameters: P = params.declare(self, kind)
+        for item in fields(kind):  # type: ignore[arg-type]
+            if reason := _unfit(item.name, getattr(self.parameters, item.name)):
+                raise ConfigError(reason)
         for sentence in params.unknown(kind, getattr(self, "_parameter_overrides", {})):
             self.get_logger().warning(sentence)
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -91,12 +100,12 @@ class ManagedNode(LifecycleNode, Generic[P]):
         return self._attempt("activate", self.activate, self.deactivate, "active", super().on_activate, state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.deactivate()
+        self._undo("deactivate", self.deactivate)
         self.lifecycle_state = "inactive"
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.cleanup()
+        self._undo("clean up", self.cleanup)
         self.lifecycle_state = "unconfigured"
         return super().on_cleanup(state)
 
@@ -112,8 +121,16 @@ class ManagedNode(LifecycleNode, Generic[P]):
 
     def stop(self) -> None:
         """Deactivate and clean up, whatever the state."""
-        self.deactivate()
-        self.cleanup()
+        self._undo("deactivate", self.deactivate)
+        self._undo("clean up", self.cleanup)
+
+    def _undo(self, verb: str, act: Callable[[], None]) -> None:
+        """The way back never fails: what goes wrong on it is told."""
+        try:
+            act()
+        except Exception as error:
+            self.report(f"{verb}: failed", f"trouble to {verb}: {type(error).__name__}: {error}")
+            self.get_logger().error(traceback.format_exc())
 
     def _attempt(
         self,
@@ -128,10 +145,10 @@ class ManagedNode(LifecycleNode, Generic[P]):
             act()
             result = entities(state)
         except Exception as error:
-            undo()
+            self._undo(f"undo {verb}", undo)
             expected = isinstance(error, EgowmError)
             detail = str(error) if expected else f"{type(error).__name__}: {error}"
-            self.trouble = f"cannot {verb}: {detail}"
+            self.trouble = harmless(f"cannot {verb}: {detail}")
             self.get_logger().error(self.trouble if expected else f"{self.trouble}\n{traceback.format_exc()}")
             return TransitionCallbackReturn.FAILURE
         self.trouble = ""
@@ -159,7 +176,8 @@ class ManagedNode(LifecycleNode, Generic[P]):
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         proposed: dict[str, Any] = {change.name: change.value for change in changes}
-        reason = params.locked(self._kind, proposed, self.lifecycle_state)
+        reason = next(filter(None, (_unfit(name, value) for name, value in proposed.items())), None)
+        reason = reason or params.locked(self._kind, proposed, self.lifecycle_state)
         if reason is not None:
             return SetParametersResult(successful=False, reason=reason)
         former = self.parameters
@@ -176,10 +194,36 @@ class ManagedNode(LifecycleNode, Generic[P]):
         level = Level.ERROR if self.trouble else Level.OK
         message = self.trouble or self.lifecycle_state
         reports = [Status("lifecycle", level, message, {"state": self.lifecycle_state})]
+        figures = process_figures() | {name: str(count()) for name, count in self.counters.items()}
+        reports.append(Status("process", Level.OK, "as measured", figures))
         if self.lifecycle_state == "active":
-            reports += self.statuses()
+            try:
+                reports += self.statuses()
+            except Exception as error:
+                self.report("diagnostics", f"the diagnostics are incomplete: {type(error).__name__}: {error}")
+                self.get_logger().debug(traceback.format_exc())
+        reports = [_bounded(status) for status in reports]
         name = self.get_fully_qualified_name().lstrip("/")
         now_ns = self.get_clock().now().nanoseconds
         self._diagnostics.publish(
             diagnostics_message(reports, node=name, hardware_id=self.hardware_id, stamp_ns=now_ns)
         )
+
+
+def _unfit(name: str, value: Any) -> str | None:
+    """Why a parameter's value is refused before anybody looks at it; ROS's own ranges let NaN through."""
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    if len(values) > _MOST_ELEMENTS:
+        return f"parameter {name} has {len(values)} elements; expected at most {_MOST_ELEMENTS}"
+    for one in values:
+        if isinstance(one, float) and not math.isfinite(one):
+            return f"parameter {name} is {one}; expected a finite number"
+        if isinstance(one, str) and (len(one) > _LONGEST_TEXT or "\0" in one):
+            return f"parameter {name} is a text of {len(one)} characters; expected at most {_LONGEST_TEXT} and no NUL"
+    return None
+
+
+def _bounded(status: Status) -> Status:
+    """Diagnostics quote what came over topics: of bounded length, without control characters."""
+    values = {key: harmless(value, longest=_LONGEST_VALUE) for key, value in status.values.items()}
+    return replace(status, message=harmless(status.message), values=values)

@@ -1,21 +1,27 @@
 """The table of nodes: what the launch files and the demo start, with which parameters and remappings.
 
 One row per node. ``plan`` turns a mode and its arguments into the nodes to run; a launch file makes launch actions of
-it, the demo makes processes, so both run the same thing. Knows no rclpy, no launch and no process.
+it, the demo makes processes, so both run the same thing. A mode is named as its launch file is: ``base`` and
+``humanoid`` are real robots, ``sim`` and ``sim_humanoid`` simulated ones, ``replay`` is a recording, ``monitor_only``
+watches a world model that runs elsewhere. Knows no rclpy, no launch and no process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from egowm_core.errors import ConfigError
 
-SIM, ROBOT, REPLAY = "sim", "robot", "replay"
-MODES = (SIM, ROBOT, REPLAY)
+BASE, HUMANOID, SIM, SIM_HUMANOID = "base", "humanoid", "sim", "sim_humanoid"
+REPLAY, MONITOR_ONLY = "replay", "monitor_only"
+MODES = (BASE, HUMANOID, SIM, SIM_HUMANOID, REPLAY, MONITOR_ONLY)
+REAL, SIMULATED = (BASE, HUMANOID, MONITOR_ONLY), (SIM, SIM_HUMANOID)
+PREDICTING = tuple(mode for mode in MODES if mode != MONITOR_ONLY)
 CONFIG_DIR = Path(__file__).parent / "config"
+MODE_CONFIGS = {HUMANOID: "humanoid.yaml", SIM_HUMANOID: "humanoid.yaml"}  # over the nodes' own parameter files
 FASTDDS_PROFILE = CONFIG_DIR / "fastdds.xml"
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -56,6 +62,11 @@ class Argument:
     parameters: tuple[tuple[str, str], ...] = ()
     remaps: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def unset(self) -> str:
+        """In words: what an empty value means."""
+        return f"{self.remaps[0][1]}, in the namespace" if self.remaps else "as the parameter file says"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NodeRun:
@@ -73,12 +84,16 @@ NODES = (
         config="sim_robot.yaml", modes=(SIM,),
     ),
     NodeEntry(
+        name="sim_humanoid", package="egowm_sim", executable="sim_humanoid", module="egowm_sim.humanoid_node",
+        lifecycle=False, config="sim_humanoid.yaml", modes=(SIM_HUMANOID,),
+    ),
+    NodeEntry(
         name="replay", package="egowm_nodes", executable="replay", module="egowm_nodes.replay_node", lifecycle=False,
         config="replay.yaml", modes=(REPLAY,),
     ),
     NodeEntry(
         name="world_model", package="egowm_nodes", executable="world_model", module="egowm_nodes.world_model_node",
-        lifecycle=True, config="world_model.yaml", modes=MODES,
+        lifecycle=True, config="world_model.yaml", modes=PREDICTING,
     ),
     NodeEntry(
         name="drift_monitor", package="egowm_nodes", executable="drift_monitor",
@@ -89,14 +104,12 @@ NODES = (
 
 ARGUMENTS = (
     Argument(
-        name="checkpoint",
-        description="the world model: a checkpoint directory or embedded:NAME",
+        name="checkpoint", description="the world model: a checkpoint directory or embedded:NAME", modes=PREDICTING,
         parameters=(("world_model", "checkpoint"),),
     ),
     Argument(
-        name="embodiment",
-        description="this robot: a built-in embodiment or a YAML path",
-        parameters=(("world_model", "embodiment"), ("drift_monitor", "embodiment")),
+        name="embodiment", description="this robot: a built-in embodiment or a YAML path",
+        parameters=(("world_model", "embodiment"), ("drift_monitor", "embodiment"), ("replay", "embodiment")),
     ),
     Argument(
         name="baseline",
@@ -104,32 +117,36 @@ ARGUMENTS = (
         parameters=(("drift_monitor", "baseline"),),
     ),
     Argument(
-        name="device", description="where the model runs: cpu, cuda, ...", parameters=(("world_model", "device"),)
+        name="device", description="where the model runs: cpu, cuda, ...", modes=PREDICTING,
+        parameters=(("world_model", "device"),),
     ),
     Argument(
-        name="tick_rate_hz",
-        description="rate of the model's ticks, where the camera is slower than the embodiment's",
-        kind=float,
-        parameters=(("world_model", "tick_rate_hz"),),
+        name="num_threads", description="compute threads of the model; 0 leaves torch's own choice", modes=PREDICTING,
+        kind=int, parameters=(("world_model", "num_threads"),),
     ),
     Argument(
-        name="image_lag_s",
-        description="how late the camera's stamps are against odometry",
-        kind=float,
-        parameters=(("world_model", "image_lag_s"),),
+        name="tick_rate_hz", description="rate of the model's ticks, where the camera is slower than the embodiment's",
+        modes=PREDICTING, kind=float, parameters=(("world_model", "tick_rate_hz"),),
     ),
     Argument(
-        name="seed",
-        description="picks the simulated room, the start and the wheel errors",
-        modes=(SIM,),
-        kind=int,
-        parameters=(("sim_robot", "seed"),),
+        name="image_lag_s", description="how late the camera's stamps are against odometry", modes=PREDICTING,
+        kind=float, parameters=(("world_model", "image_lag_s"),),
     ),
     Argument(
-        name="drive",
-        description="who drives the simulated robot: auto wanders, cmd_vel obeys the topic",
-        modes=(SIM,),
-        parameters=(("sim_robot", "drive"),),
+        name="seed", description="picks the simulated room and the start", modes=SIMULATED, kind=int,
+        parameters=(("sim_robot", "seed"), ("sim_humanoid", "seed")),
+    ),
+    Argument(
+        name="drive", description="who drives the simulated robot: auto wanders, cmd_vel obeys the topic",
+        modes=(SIM,), parameters=(("sim_robot", "drive"),),
+    ),
+    Argument(
+        name="drive", description="who moves the simulated humanoid: auto does, topic obeys the topics",
+        modes=(SIM_HUMANOID,), parameters=(("sim_humanoid", "drive"),),
+    ),
+    Argument(
+        name="faults", description="what goes wrong in the simulator: KIND[:SEVERITY]@START[-END] ... in seconds",
+        modes=(SIM,), parameters=(("sim_robot", "faults"),),
     ),
     Argument(
         name="bag", description="the recording to play", modes=(REPLAY,), parameters=(("replay", "bag"),)
@@ -151,26 +168,44 @@ ARGUMENTS = (
         parameters=(("replay", "image_topic"),),
     ),
     Argument(
-        name="recorded_odom", description="the recorded odometry topic, where several could be meant", modes=(REPLAY,),
-        parameters=(("replay", "odom_topic"),),
+        name="recorded_odom", description="the recorded motion's topics, with commas, where several could be meant",
+        modes=(REPLAY,), parameters=(("replay", "odom_topic"),),
     ),
     Argument(
-        name="image_topic", description="the robot's image topic (its /compressed twin comes along)", modes=(ROBOT,),
+        name="recorded_plan", description="recorded joint commands to play as plans on joint_trajectory",
+        modes=(REPLAY,), parameters=(("replay", "plan_topic"),),
+    ),
+    Argument(
+        name="image_topic", description="the robot's image topic (its /compressed twin comes along)", modes=REAL,
         remaps=(("world_model", "image"), ("drift_monitor", "image")),
     ),
     Argument(
-        name="odom_topic", description="the robot's wheel odometry topic", modes=(ROBOT,),
-        remaps=(("world_model", "odom"),),
-    ),
-    Argument(
-        name="camera_info_topic",
-        description="the robot's camera_info topic",
-        modes=(ROBOT,),
+        name="camera_info_topic", description="the robot's camera_info topic", modes=(BASE, HUMANOID),
         remaps=(("world_model", "camera_info"),),
     ),
     Argument(
-        name="cmd_vel_topic", description="the robot's velocity command topic", modes=(ROBOT,),
+        name="odom_topic", description="the robot's wheel odometry topic", modes=(BASE, HUMANOID),
+        remaps=(("world_model", "odom"),),
+    ),
+    Argument(
+        name="joint_states_topic", description="the robot's joint states topic", modes=(HUMANOID,),
+        remaps=(("world_model", "joint_states"),),
+    ),
+    Argument(
+        name="cmd_vel_topic", description="the robot's velocity command topic", modes=(BASE, HUMANOID),
         remaps=(("world_model", "cmd_vel"),),
+    ),
+    Argument(
+        name="plan_topic", description="the planned path (nav_msgs/Path)", modes=(BASE, HUMANOID),
+        remaps=(("world_model", "plan"),),
+    ),
+    Argument(
+        name="joint_trajectory_topic", description="the planned joint trajectory", modes=(HUMANOID,),
+        remaps=(("world_model", "joint_trajectory"),),
+    ),
+    Argument(
+        name="rollouts_topic", description="the rollouts of the world model that runs elsewhere",
+        modes=(MONITOR_ONLY,), remaps=(("drift_monitor", "rollouts"),),
     ),
 )  # fmt: skip
 
@@ -188,13 +223,21 @@ def arguments(mode: str) -> tuple[Argument, ...]:
     return tuple(argument for argument in ARGUMENTS if mode in argument.modes)
 
 
-def plan(mode: str, values: Mapping[str, Any], *, params_file: str | Path | None = None) -> tuple[NodeRun, ...]:
+def plan(
+    mode: str,
+    values: Mapping[str, Any],
+    *,
+    params_file: str | Path | None = None,
+    without: Collection[str] = (),
+) -> tuple[NodeRun, ...]:
     """The nodes of ``mode`` with what ``values`` (argument name to text or value; "" and None mean unset) ask for.
 
-    ``params_file`` is a parameter file of the user's, over the defaults and under the arguments.
-    Raises ConfigError for an unknown mode or argument, a value of the wrong kind, or a missing parameter file.
+    ``params_file`` is a parameter file of the user's, over the defaults and under the arguments. Nodes named in
+    ``without`` are left out. Raises ConfigError for an unknown mode or argument, a value of the wrong kind, or a
+    missing parameter file.
     """
-    entries, known = nodes(mode), {argument.name: argument for argument in arguments(mode)}
+    entries = tuple(entry for entry in nodes(mode) if entry.name not in without)
+    known = {argument.name: argument for argument in arguments(mode)}
     parameters: dict[str, dict[str, Any]] = {entry.name: {} for entry in entries}
     remappings = {entry.name: list(entry.remappings) for entry in entries}
     for name, value in values.items():
@@ -204,13 +247,17 @@ def plan(mode: str, values: Mapping[str, Any], *, params_file: str | Path | None
             continue
         argument = known[name]
         for node, parameter in argument.parameters:
-            parameters[node][parameter] = _convert(argument, value)
+            if node in parameters:
+                parameters[node][parameter] = _convert(argument, value)
         for node, topic in argument.remaps:
-            remappings[node] += _remap(topic, str(value))
-    files: tuple[Path, ...] = ()
+            if node in remappings:
+                # an argument replaces the table's own remapping of the same topic
+                remappings[node] = [pair for pair in remappings[node] if pair[0] != topic]
+                remappings[node] += _remap(topic, str(value))
+    files = (CONFIG_DIR / MODE_CONFIGS[mode],) if mode in MODE_CONFIGS else ()
     if params_file:
-        files = (Path(params_file),)
-        if not files[0].is_file():
+        files = (*files, Path(params_file))
+        if not files[-1].is_file():
             raise ConfigError(f"params_file {params_file} does not exist; give a ROS parameter YAML file")
     return tuple(
         NodeRun(
@@ -223,6 +270,13 @@ def plan(mode: str, values: Mapping[str, Any], *, params_file: str | Path | None
     )
 
 
+def truth(name: str, text: str) -> bool:
+    """What the text of a yes-or-no argument means. Raises ConfigError for any other text."""
+    if text.lower() not in _TRUE + _FALSE:
+        raise ConfigError(f"argument {name} is {text!r}; expected true or false")
+    return text.lower() in _TRUE
+
+
 def _remap(topic: str, target: str) -> list[tuple[str, str]]:
     if topic != "image":
         return [(topic, target)]
@@ -233,9 +287,7 @@ def _remap(topic: str, target: str) -> list[tuple[str, str]]:
 def _convert(argument: Argument, value: Any) -> Any:
     text = str(value).strip()
     if argument.kind is bool:
-        if text.lower() not in _TRUE + _FALSE:
-            raise ConfigError(f"argument {argument.name} is {text!r}; expected true or false")
-        return text.lower() in _TRUE
+        return truth(argument.name, text)
     try:
         return argument.kind(text)
     except ValueError:

@@ -1,5 +1,6 @@
 """What went wrong, said once and not a thousand times: rate-limited messages, counted, and kept for the diagnostics.
 
+Texts may quote what came over a topic, so they are made harmless here: of bounded length, without control characters.
 Knows no ROS: the caller logs the text that it gets back. Safe to use from several threads.
 """
 
@@ -9,6 +10,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+
+LONGEST_TEXT, MOST_KINDS = 2000, 256
+_OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,10 @@ class Notice:
 
 
 class Notices:
-    """Troubles by ``key``. Each is said again after ``repeat_s`` at the earliest, and is recent for ``recent_s``."""
+    """Troubles by ``key``. Each is said again after ``repeat_s`` at the earliest, and is recent for ``recent_s``.
+
+    More than ``MOST_KINDS`` kinds go together as one.
+    """
 
     def __init__(self, clock: Callable[[], float], *, repeat_s: float = 5.0, recent_s: float = 5.0) -> None:
         self._clock, self._repeat_s, self._recent_s = clock, repeat_s, recent_s
@@ -33,8 +40,11 @@ class Notices:
 
     def report(self, key: str, text: str) -> str | None:
         """Note one trouble; returns what to log, or None where the same kind was logged just now."""
+        text = harmless(text)
         with self._lock:
             now_s = self._clock()
+            if key not in self._newest and len(self._newest) >= MOST_KINDS:
+                key = _OTHER
             before = self._newest.get(key)
             self._newest[key] = Notice(key, text, now_s, 1 if before is None else before.count + 1)
             said_s = self._said_s.get(key)
@@ -56,3 +66,19 @@ class Notices:
         """How often each kind came, in alphabetical order."""
         with self._lock:
             return {key: self._newest[key].count for key in sorted(self._newest)}
+
+
+def harmless(text: str, *, longest: int = LONGEST_TEXT) -> str:
+    """``text`` fit for a log and for diagnostics: its middle left out where it is too long, control characters escaped.
+
+    Newlines and tabs stay, as tracebacks have them.
+    """
+    if len(text) > longest:
+        head, tail = longest * 3 // 4, longest // 4
+        text = f"{text[:head]} [... {len(text) - head - tail} characters ...] {text[-tail:]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

@@ -1,14 +1,16 @@
-"""``replay``: plays a recording onto image (or image/compressed) and odom (or cmd_vel) in real time, then ends.
+"""``replay``: plays a recording in real time, then ends.
 
-Needs no rosbag2. By default all stamps are shifted by one constant, so that the recording begins now. Knows message
-layouts and a clock; what is due when is ``playback``'s.
+Pictures on image (or image/compressed), what measures the robot's motion on odom, joint_states, cmd_vel or what the
+embodiment names it, and, where ``plan_topic`` names recorded joint commands, their next seconds as a plan on
+joint_trajectory. Needs no rosbag2. By default all stamps are shifted by one constant, so that the recording begins now.
+Knows publishers and a clock; what is due when is ``playback``'s, how a message looks ``replay_messages``'.
 
     python -m egowm_nodes.replay_node --ros-args -p bag:=runs/office.mcap
+    python -m egowm_nodes.replay_node --ros-args -p bag:=runs/g1.mcap -p embodiment:=unitree_g1_26
 """
 
 from __future__ import annotations
 
-import math
 import signal
 import sys
 import threading
@@ -18,9 +20,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import rclpy
-from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Twist
-from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -28,14 +27,17 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, Image
+from trajectory_msgs.msg import JointTrajectory
 
-from egowm_core.data.values import ODOMETRY, ImageValue, OdometryValue, Stamped, TwistValue
-from egowm_core.errors import ConfigError, EgowmError
-from egowm_nodes.playback import look, timetable
+from egowm_core.data.values import IMAGE_TYPES
+from egowm_core.embodiment import load_embodiment
+from egowm_core.errors import EgowmError
+from egowm_nodes.playback import Recording, look, timetable
+from egowm_nodes.replay_messages import MESSAGE_TYPES, message_of, trajectory_message
 
-ODOM_FRAME, BASE_FRAME = "odom", "base_link"
 LAST_DELIVERY_S = 2.0
+MOTION_DEPTH = 50  # joint states come hundreds a second
+PLAN_RATE_HZ = 5.0  # plans a second, and their points a second
 
 
 class Replay(Node):
@@ -49,23 +51,32 @@ class Replay(Node):
         super().__init__("replay")
         text, number = self._text, self._number
         bag = text("bag", "the recording: a bag directory or file, ROS 1 or ROS 2")
+        robot = text("embodiment", "whose topics to play: a built-in embodiment or a YAML path; empty: by type")
         image_topic = text("image_topic", "recorded image topic; empty: found by type and name")
-        odom_topic = text("odom_topic", "recorded odometry or velocity topic; empty: found by type and name")
+        odom_topic = text("odom_topic", "recorded topics of the motion, with commas; empty: found by type and name")
+        plan_topic = text("plan_topic", "recorded joint commands, played as plans on joint_trajectory; empty: none")
+        self._plan_s = number("plan_s", 2.0, "how far a played plan reaches", 0.2, 60.0)
         self._rate = number("rate", 1.0, "speed, 1 is real time", 0.01, 100.0)
         self._wait_s = number("wait_s", 60.0, "how long to wait for subscribers before the first message", 0.0, 3600.0)
         self._loop = self._flag("loop", default=False, description="start over at the end")
         self._restamp = self._flag("restamp", default=True, description="shift all stamps so that it begins now")
-        self._recording = look(bag, image_topic=image_topic, odom_topic=odom_topic)
+        self._recording = look(
+            bag,
+            image_topic=image_topic,
+            odom_topic=odom_topic,
+            plan_topic=plan_topic,
+            embodiment=load_embodiment(robot) if robot else None,
+        )
         self.played: Counter[str] = Counter()
         self.error: EgowmError | None = None
         self.done, self._stop = threading.Event(), threading.Event()
         self._finished = False
+        self.unplayable: Counter[str] = Counter()
         self._topics = self._advertise()
-        image, motion = self._recording.image, self._recording.motion
-        self.get_logger().info(
-            f"{self._recording.path}: {image.name} ({image.count} images, {self._recording.image_rate_hz:.3g} Hz), "
-            f"{motion.name if motion else 'no motion'}, {self._recording.duration_s:.1f} s"
-        )
+        self._plans: Any = None
+        if self._recording.commands is not None:
+            self._plans = self.create_publisher(JointTrajectory, "joint_trajectory", QoSProfile(depth=10))
+        self.get_logger().info(_described(self._recording))
         self._thread = threading.Thread(target=self._run, name="player", daemon=True)
         self._thread.start()
 
@@ -83,15 +94,11 @@ class Replay(Node):
         )
 
     def _advertise(self) -> dict[str, Any]:
-        """Publishers by recorded topic."""
-        image, motion = self._recording.image, self._recording.motion
-        if image.type.endswith("CompressedImage"):
-            topics = {image.name: self.create_publisher(CompressedImage, "image/compressed", qos_profile_sensor_data)}
-        else:
-            topics = {image.name: self.create_publisher(Image, "image", qos_profile_sensor_data)}
-        if motion is not None:
-            kind, name = (Odometry, "odom") if motion.type == ODOMETRY else (Twist, "cmd_vel")
-            topics[motion.name] = self.create_publisher(kind, name, QoSProfile(depth=10))
+        """Publishers by recorded topic: pictures as sensor data, motion reliably."""
+        topics = {}
+        for stream in self._recording.streams:
+            quality = qos_profile_sensor_data if stream.type in IMAGE_TYPES else QoSProfile(depth=MOTION_DEPTH)
+            topics[stream.topic.name] = self.create_publisher(MESSAGE_TYPES[stream.type], stream.name, quality)
         return topics
 
     def _run(self) -> None:
@@ -119,66 +126,53 @@ class Replay(Node):
                 return
 
     def _play_once(self) -> None:
-        started, shift_ns = time.monotonic(), 0
+        started, shift_ns, next_plan_ns = time.monotonic(), 0, 0
+        kinds = {stream.topic.name: MESSAGE_TYPES[stream.type] for stream in self._recording.streams}
         for number, due in enumerate(timetable(self._recording, rate=self._rate)):
             if number == 0 and self._restamp:
                 shift_ns = self.get_clock().now().nanoseconds - due.item.stamp_ns
             if self._stop.wait(max(0.0, started + due.after_s - time.monotonic())):
                 return
-            self._topics[due.item.topic].publish(_message(due.item, due.item.stamp_ns + shift_ns))
-            self.played[due.item.topic] += 1
+            topic, stamp_ns = due.item.topic, due.item.stamp_ns
+            message = message_of(due.item, stamp_ns + shift_ns, kinds[topic])
+            if message is None:
+                self.unplayable[topic] += 1
+                continue
+            if self._plans is not None and stamp_ns >= next_plan_ns:  # first, so that it is there with its picture
+                self._play_plan(stamp_ns, shift_ns)
+                next_plan_ns = stamp_ns + round(1e9 / PLAN_RATE_HZ)
+            self._topics[topic].publish(message)
+            self.played[topic] += 1
+
+    def _play_plan(self, at_ns: int, shift_ns: int) -> None:
+        """Publish what was commanded in the seconds after ``at_ns``, where the recording still has some."""
+        commands = self._recording.commands
+        assert commands is not None
+        times_s, positions = commands.ahead(at_ns, seconds=self._plan_s, rate_hz=PLAN_RATE_HZ)
+        if len(times_s):
+            self._plans.publish(trajectory_message(commands.names, at_ns + shift_ns, times_s, positions))
+            self.played["joint_trajectory"] += 1
 
     def close(self) -> None:
         """Stop the player, say what was played, end the node."""
         self._stop.set()
         self._thread.join(timeout=5.0)
         counts = ", ".join(f"{count} of {topic}" for topic, count in sorted(self.played.items()))
-        self.get_logger().info(f"recording {'finished' if self._finished else 'stopped'}: {counts or 'nothing'}")
+        lost = "".join(f"; {count} of {topic} could not be played" for topic, count in self.unplayable.items())
+        self.get_logger().info(f"recording {'finished' if self._finished else 'stopped'}: {counts or 'nothing'}{lost}")
         self.destroy_node()
 
 
-def _time(stamp_ns: int) -> Time:
-    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
-    if not 0 <= seconds < 2**31:
-        raise ConfigError(f"stamp {stamp_ns} ns does not fit a ROS time; play with restamp:=false or a later clock")
-    return Time(sec=seconds, nanosec=nanoseconds)
-
-
-def _message(item: Stamped, stamp_ns: int) -> Any:
-    """The ROS message of a recorded value, stamped ``stamp_ns``."""
-    value = item.value
-    if isinstance(value, ImageValue):
-        return _image(value.message, stamp_ns)
-    if isinstance(value, OdometryValue):
-        message = Odometry(child_frame_id=BASE_FRAME)
-        message.header.frame_id, message.header.stamp = ODOM_FRAME, _time(stamp_ns)
-        pose, yaw = message.pose.pose, float(value.pose[2])
-        pose.position.x, pose.position.y = float(value.pose[0]), float(value.pose[1])
-        pose.orientation.z, pose.orientation.w = math.sin(yaw / 2), math.cos(yaw / 2)
-        message.twist.twist = _twist(value.twist)
-        return message
-    if isinstance(value, TwistValue):
-        return _twist(value.twist)
-    raise ConfigError(f"{item.topic} has messages that are not played: {type(value).__name__}")
-
-
-def _twist(values: Any) -> Twist:
-    message = Twist()
-    message.linear.x, message.linear.y, message.angular.z = (float(value) for value in values)
-    return message
-
-
-def _image(recorded: Any, stamp_ns: int) -> Image | CompressedImage:
-    if hasattr(recorded, "format"):
-        message: Image | CompressedImage = CompressedImage(format=str(recorded.format))
-    else:
-        message = Image(
-            height=int(recorded.height), width=int(recorded.width), encoding=str(recorded.encoding),
-            is_bigendian=int(recorded.is_bigendian), step=int(recorded.step),
-        )  # fmt: skip
-    message.header.frame_id, message.header.stamp = str(recorded.header.frame_id), _time(stamp_ns)
-    message.data = recorded.data.tobytes()  # bytes: assigning an array takes a hundred times longer
-    return message
+def _described(recording: Recording) -> str:
+    image, commands = recording.image, recording.commands
+    motions = ", ".join(f"{stream.topic.name} as {stream.name}" for stream in recording.motions)
+    plans = ""
+    if commands is not None:
+        plans = f", {commands.topic} as joint_trajectory ({len(commands.names)} joints, {commands.skipped} skipped)"
+    return (
+        f"{recording.path}: {image.name} ({image.count} images, {recording.image_rate_hz:.3g} Hz), "
+        f"{motions or 'no motion'}{plans}, {recording.duration_s:.1f} s"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

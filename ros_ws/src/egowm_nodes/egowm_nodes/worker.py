@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ class LatestWorker(Generic[Item]):
 
     Each slot holds at most one waiting item; a newer one replaces it (``replaced`` counts by slot). Waiting slots take
     turns, so that a busy one can't starve another. An exception from ``work`` goes to ``on_error`` and the thread lives
-    on. ``close`` lets the running work finish.
+    on, whatever becomes of that. ``close`` lets the running work finish.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class LatestWorker(Generic[Item]):
             try:
                 self._work(item)
             except Exception as error:
-                self._on_error(error)
+                with contextlib.suppress(Exception):  # telling must not end the thread
+                    self._on_error(error)
             self.done[slot] += 1
             del item

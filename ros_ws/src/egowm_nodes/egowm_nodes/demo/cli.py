@@ -12,18 +12,19 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from egowm_core.embodiment import load_embodiment
-from egowm_core.errors import CheckpointError, EgowmError
+from egowm_core.embodiment import Embodiment, load_embodiment
+from egowm_core.errors import CheckpointError, ConfigError, EgowmError
 from egowm_core.given_baseline import LEARN, checkpoint_baseline
 from egowm_nodes import node_table
 from egowm_nodes.demo import report
 from egowm_nodes.playback import Recording, look
 
 SIMULATED_S = 60.0
+SIMULATED = {"base_3dof": node_table.SIM, "humanoid_25dof": node_table.SIM_HUMANOID}  # robots with a simulator
 SLOWER = 0.9  # a camera below this part of the embodiment's rate sets the tick rate
 FOLDERS = ("logs", "settings", report.BAG)  # of an earlier run: written anew
 
@@ -34,11 +35,15 @@ def parser() -> argparse.ArgumentParser:
         prog="egowm-demo",
         description="A simulated robot, or a recording, through the world model and the drift monitor, live. Leaves "
         f"{report.VIDEO}, {report.STRIP}, {report.REPORT}, {report.STATUS} and the bag {report.BAG} in --out.",
-        epilog="Exit status: 0 with rollouts and drift figures, 1 when a node failed or nothing was predicted or "
+        epilog="Example: egowm-demo --embodiment humanoid_25dof --seconds 30 --out out/humanoid. "
+        "Exit status: 0 with rollouts and drift figures, 1 when a node failed or nothing was predicted or "
         "judged, 2 for wrong options or an unreadable recording.",
     )
     made.add_argument("--bag", metavar="PATH", help="play this recording in real time instead of simulating")
-    made.add_argument("--embodiment", default="base_3dof", metavar="NAME", help="the robot (default: %(default)s)")
+    made.add_argument(
+        "--embodiment", default="base_3dof", metavar="NAME",
+        help=f"the robot (default: %(default)s); simulated are {' and '.join(SIMULATED)}, any may be played with --bag",
+    )  # fmt: skip
     made.add_argument("--checkpoint", metavar="PATH", help="the model (default: embedded:EMBODIMENT)")
     made.add_argument(
         "--baseline",
@@ -55,7 +60,10 @@ def parser() -> argparse.ArgumentParser:
         "--image-lag-s", type=float, default=0.0, metavar="S", help="how late the recorded images are against odometry"
     )
     made.add_argument("--image-topic", default="", help="recorded image topic, where several could be meant")
-    made.add_argument("--odom-topic", default="", help="recorded odometry topic, where several could be meant")
+    made.add_argument(
+        "--odom-topic", default="", help="recorded odometry or joint states, where several could be meant"
+    )
+    made.add_argument("--plan-topic", default="", help="recorded joint commands to play as the plan (default: none)")
     made.add_argument("--params-file", metavar="FILE", help="ROS parameter YAML over the nodes' defaults")
     made.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="default: %(default)s")
     made.add_argument("--json", type=Path, metavar="FILE", help=f"write the figures ({report.STATUS}) here, too")
@@ -81,23 +89,30 @@ def prepare(args: argparse.Namespace) -> Prepared:
     Raises:
         ConfigError, DataError: a wrong option, or a recording that cannot be read.
     """
-    checkpoint = args.checkpoint or f"embedded:{args.embodiment}"
+    robot = load_embodiment(args.embodiment)
+    checkpoint = args.checkpoint or f"embedded:{robot.name}"
     values: dict[str, Any] = {"checkpoint": checkpoint, "embodiment": args.embodiment, "device": args.device}
     values["baseline"] = args.baseline or _usual(checkpoint, simulated=not args.bag)
     remarks: list[str] = []
     topics: list[str] = []
+    played: dict[str, Any] = {}
     if args.bag:
         mode, seconds = node_table.REPLAY, args.seconds or math.inf
-        recording = look(args.bag, image_topic=args.image_topic, odom_topic=args.odom_topic)
-        topics = [topic.name for topic in (recording.image, recording.motion) if topic]
-        values |= {"bag": str(Path(args.bag).resolve()), "image_lag_s": args.image_lag_s}
-        values |= {"recorded_image": args.image_topic, "recorded_odom": args.odom_topic}
-        tick_rate_hz, remarks = _look_closely(recording, load_embodiment(args.embodiment).rate_hz, args.image_lag_s)
+        choices = {"image_topic": args.image_topic, "odom_topic": args.odom_topic, "plan_topic": args.plan_topic}
+        recording = look(args.bag, **choices, embodiment=robot)
+        topics = [stream.topic.name for stream in recording.streams]
+        topics += [recording.commands.topic] if recording.commands else []
+        played = {"bag": str(Path(args.bag).resolve()), "embodiment": args.embodiment}
+        played |= {name: topic for name, topic in choices.items() if topic}
+        values["image_lag_s"] = args.image_lag_s
+        tick_rate_hz, remarks = _look_closely(recording, robot, args.image_lag_s)
         values["tick_rate_hz"] = tick_rate_hz
     else:
-        mode, seconds = node_table.SIM, args.seconds or SIMULATED_S
+        mode, seconds = _simulator(robot), args.seconds or SIMULATED_S
         values |= {"seed": args.seed, "drive": "auto"}
     runs = node_table.plan(mode, values, params_file=args.params_file)
+    runs = tuple(replace(r, parameters={**r.parameters, **played}) if r.entry.name == "replay" else r for r in runs)
+    values |= played
     settings = {
         "mode": mode,
         "seconds": seconds if math.isfinite(seconds) else "to the end",
@@ -105,6 +120,16 @@ def prepare(args: argparse.Namespace) -> Prepared:
         **({"recorded_topics": topics} if topics else {}),
     }
     return Prepared(mode, runs, seconds, settings, remarks)
+
+
+def _simulator(robot: Embodiment) -> str:
+    """The mode that simulates a robot. Raises ConfigError for one that has no simulator."""
+    if robot.name not in SIMULATED:
+        raise ConfigError(
+            f"there is no simulator for embodiment {robot.name!r}, only for {', '.join(SIMULATED)}; play a recording of"
+            " it with --bag"
+        )
+    return SIMULATED[robot.name]
 
 
 def _usual(checkpoint: str, *, simulated: bool) -> str:
@@ -117,9 +142,10 @@ def _usual(checkpoint: str, *, simulated: bool) -> str:
         return LEARN  # the world model says what is wrong with it, and its log is shown
 
 
-def _look_closely(recording: Recording, rate_hz: float, image_lag_s: float) -> tuple[float | None, list[str]]:
+def _look_closely(recording: Recording, robot: Embodiment, image_lag_s: float) -> tuple[float | None, list[str]]:
     """The tick rate where the recording is too slow for the embodiment's, and what a reader should know."""
-    remarks, tick_rate_hz = [], None
+    remarks, tick_rate_hz, rate_hz = [], None, robot.rate_hz
+    measured = "odometry" if robot.integrate != "sum" else robot.action_source.topic
     if 0 < recording.image_rate_hz < SLOWER * rate_hz:
         tick_rate_hz = round(recording.image_rate_hz, 3)
         remarks.append(
@@ -127,9 +153,11 @@ def _look_closely(recording: Recording, rate_hz: float, image_lag_s: float) -> t
             f"tick_rate_hz {tick_rate_hz:g} is used, so a predicted frame is further ahead than in training"
         )
     unknown = "" if image_lag_s else "; if they do lag, the model is given the wrong actions: see --image-lag-s"
-    remarks.append(f"images are taken to be {image_lag_s:g} s late against odometry (image_lag_s){unknown}")
+    remarks.append(f"images are taken to be {image_lag_s:g} s late against {measured} (image_lag_s){unknown}")
     if recording.motion is None:
         remarks.append("the recording has neither odometry nor velocity commands")
+    if recording.commands is not None and recording.commands.skipped:
+        remarks.append(f"{recording.commands.skipped} commands on {recording.commands.topic} could not be used")
     return tick_rate_hz, remarks
 
 

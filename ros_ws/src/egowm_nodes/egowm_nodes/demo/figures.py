@@ -15,10 +15,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from egowm_nodes.demo import motions
 from egowm_nodes.demo.session import Judgement, Session
 from egowm_nodes.pictures import STATE_COLORS
 
 _HIGHEST_ALARM = 2.5
+_SHOWN_JOINTS = 4
 
 
 def spread(values: ArrayLike) -> dict[str, float] | None:
@@ -146,7 +148,7 @@ def scs_plot(session: Session) -> str:
     upper.grid(alpha=0.25)
     if judgements:
         upper.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), fontsize=8, ncols=8, frameon=False)
-    if len(session.odometry_ns):
+    if not _joints(lower, session, start_ns) and len(session.odometry_ns):
         at_s = (session.odometry_ns - start_ns) * 1e-9
         lower.plot(at_s, session.odometry[:, 5], linewidth=1.0, color="#3a78b8", label="turn [rad/s]")
         lower.plot(at_s, session.odometry[:, 3], linewidth=1.0, color="#8a6d3b", label="speed [m/s]")
@@ -154,6 +156,23 @@ def scs_plot(session: Session) -> str:
     lower.grid(alpha=0.25)
     lower.set_xlabel("time [s]")
     return _svg(figure)
+
+
+def _joints(axes: Any, session: Session, start_ns: int) -> bool:
+    """The joints that moved most, a tick at a time, as executed; False for robots without any."""
+    executed = [prediction for prediction in session.predictions if prediction.source == "executed"]
+    channels = motions.joint_channels(executed[0].embodiment, executed[0].actions.shape[1]) if executed else ()
+    executed = [prediction for prediction in executed if prediction.actions.shape[1] == len(channels)]
+    if not channels:
+        return False
+    rows = np.stack([prediction.actions[0] for prediction in executed])
+    shares = rows / np.array([channel.scale for channel in channels])
+    at_s = [(int(prediction.stamps_ns[0]) - start_ns) * 1e-9 for prediction in executed]
+    for index in np.argsort(-shares.std(axis=0))[:_SHOWN_JOINTS]:
+        axes.plot(at_s, shares[:, index], linewidth=1.0, label=channels[index].name)
+    axes.set_ylabel("of its scale")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 0.94), fontsize=8, ncols=_SHOWN_JOINTS, frameon=False)
+    return True
 
 
 def latency_plot(session: Session) -> str:

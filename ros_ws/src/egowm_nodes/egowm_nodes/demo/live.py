@@ -25,11 +25,12 @@ from egowm_nodes.demo.processes import ChildError, ProcessGroup, environment
 from egowm_nodes.demo.recorder import Recorder
 from egowm_nodes.demo.session import CAMERA_TOPICS
 from egowm_nodes.demo.status import LiveLine, Monitor
-from egowm_nodes.node_table import SIM, NodeRun
+from egowm_nodes.node_table import NodeRun
 
 BAG_NAME = "topics.mcap"
 READY_LIMIT_S, CAMERA_LIMIT_S = 120.0, 60.0
-SOURCE_NAMES = ("sim_robot", "replay")
+SIMULATORS, PLAYERS = ("sim_robot", "sim_humanoid"), ("replay",)
+SOURCE_NAMES = SIMULATORS + PLAYERS
 LAST_MESSAGES_S = 1.0
 SPIN_S = 0.05
 
@@ -124,13 +125,14 @@ class _Demo:
         try:
             self._start(*(run for run in self._runs if run.entry.lifecycle))
             self._transition(CONFIGURE, started_s)
-            self._start(*(run for run in self._runs if run.entry.name == "sim_robot"))
-            if facts.mode == SIM:
+            simulators = [run for run in self._runs if run.entry.name in SIMULATORS]
+            self._start(*simulators)
+            if simulators:
                 self._await_camera()
             self._transition(ACTIVATE, started_s)
             facts.ready_s = round(time.monotonic() - started_s, 2)
             self._line.say(f"nodes ready after {facts.ready_s:.1f} s")
-            self._start(*(run for run in self._runs if run.entry.name == "replay"))
+            self._start(*(run for run in self._runs if run.entry.name in PLAYERS))
             self._await_camera()
             begun_s = time.monotonic()
             self._watch(begun_s, seconds)

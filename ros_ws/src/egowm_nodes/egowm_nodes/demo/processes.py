@@ -23,7 +23,7 @@ import yaml
 from egowm_core.errors import EgowmError
 from egowm_nodes.node_table import FASTDDS_PROFILE, NodeRun
 
-STOP_SIGNALS = ((signal.SIGINT, 8.0), (signal.SIGTERM, 4.0), (signal.SIGKILL, 2.0))  # and how long each is given
+STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 2.0))  # and how long each is given
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_MEMORY_NEEDED = 256 << 20  # bytes: a 20 MB segment for each of a handful of participants, with room
 TAIL_LINES = 20

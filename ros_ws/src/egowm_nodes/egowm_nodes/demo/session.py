@@ -55,6 +55,7 @@ class Prediction:
     received_ns: int
     model: str
     num_denoising_steps: int
+    embodiment: str = ""
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,7 @@ def _prediction(message: Any, received_ns: int) -> Prediction:
         received_ns=received_ns,
         model=str(message.model),
         num_denoising_steps=int(message.num_denoising_steps),
+        embodiment=str(message.actions.embodiment),
     )
 
 

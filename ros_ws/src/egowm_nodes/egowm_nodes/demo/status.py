@@ -18,7 +18,8 @@ from rclpy.serialization import deserialize_message
 from egowm_nodes.demo.recorder import header_stamp_ns, message_class
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-ROLLOUT, DRIFT, ODOMETRY = "egowm_msgs/msg/Rollout", "egowm_msgs/msg/Drift", "nav_msgs/msg/Odometry"
+ROLLOUT, DRIFT = "egowm_msgs/msg/Rollout", "egowm_msgs/msg/Drift"
+MOTIONS = {"nav_msgs/msg/Odometry": "odom", "sensor_msgs/msg/JointState": "joints"}  # and what they are called
 RATE_WINDOW_S = 5.0
 REMEMBERED_IMAGES = 400
 PLAIN_PERIOD_S = 5.0
@@ -52,7 +53,7 @@ class Monitor:
     def __init__(self, cameras: tuple[str, ...]) -> None:
         self._cameras = cameras
         self._seen: OrderedDict[int, int] = OrderedDict()  # image stamp -> received_ns
-        self.meters = {name: Meter() for name in ("camera", "odometry", "rollout", "drift")}
+        self.meters = {name: Meter() for name in ("camera", "rollout", "drift", *MOTIONS.values())}
         self.latencies_s: deque[float] = deque(maxlen=50)
         self.drift: Any = None
         self._drift_class = message_class(DRIFT)
@@ -65,8 +66,8 @@ class Monitor:
             self._seen[header_stamp_ns(data)] = received_ns
             if len(self._seen) > REMEMBERED_IMAGES:
                 self._seen.popitem(last=False)
-        elif kind == ODOMETRY:
-            self.meters["odometry"].tick(now_s)
+        elif kind in MOTIONS:
+            self.meters[MOTIONS[kind]].tick(now_s)
         elif kind == ROLLOUT:
             self.meters["rollout"].tick(now_s)
             seen_ns = self._seen.get(header_stamp_ns(data))
@@ -81,9 +82,11 @@ class Monitor:
         now_s = time.time()
         rates = {name: meter.rate_hz(now_s) for name, meter in self.meters.items()}
         latency = f"{median(self.latencies_s):.2f} s" if self.latencies_s else "-"
+        motions = [name for name in MOTIONS.values() if self.meters[name].count] or ["odom"]
+        moved = " | ".join(f"{name} {rates[name]:4.1f} Hz" for name in motions)
         whole = f"/{seconds:.0f}" if math.isfinite(seconds) else ""
         return (
-            f"{elapsed_s:4.0f}{whole} s | camera {rates['camera']:4.1f} Hz | odom {rates['odometry']:4.1f} Hz | "
+            f"{elapsed_s:4.0f}{whole} s | camera {rates['camera']:4.1f} Hz | {moved} | "
             f"rollouts {self.meters['rollout'].count:4d}, {rates['rollout']:3.1f} Hz, latency {latency} | "
             f"{self.verdict()}"
         )

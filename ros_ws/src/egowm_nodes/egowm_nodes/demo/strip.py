@@ -1,6 +1,7 @@
 """The demo's strip picture: for a few contexts, predicted frames above what was then really observed.
 
-Contexts are chosen where the robot turns left, turns right and drives straight. Knows a session; writes one PNG.
+Contexts are chosen where a base turns left, turns right and drives straight, and where joints move most. Knows a
+session; writes one PNG.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from egowm_core.errors import DataError
 from egowm_core.geometry import wrap_angle
 from egowm_core.types import ImageArray
-from egowm_nodes.demo import panels
+from egowm_nodes.demo import motions, panels
 from egowm_nodes.demo.session import Picture, Prediction, Session
 
 LABELS, TITLE, GAP = 84, 24, 2  # px: left column, line above a block, between frames
@@ -33,6 +34,17 @@ class Context:
     observed: tuple[Picture | None, ...]
     turn_rad: float
     forward_m: float
+
+    @property
+    def seconds(self) -> float:
+        """How far it reaches."""
+        return (int(self.prediction.stamps_ns[-1]) - self.prediction.context_ns) * 1e-9
+
+    @property
+    def effort(self) -> float:
+        """How much all joints move together, each by its own scale; 0 for robots without joints."""
+        channels = motions.joint_channels(self.prediction.embodiment, self.prediction.actions.shape[1])
+        return float(motions.sizes(self.prediction.actions, channels).sum()) if channels else 0.0
 
 
 def contexts(session: Session) -> list[Context]:
@@ -68,13 +80,22 @@ def _motion(session: Session, prediction: Prediction) -> tuple[float, float]:
 def choose(found: list[Context], *, each: int = 1) -> list[Context]:
     """``each`` of the sharpest left and right turns and two of the straightest drives, apart from each other, by time.
 
-    Where there are fewer than three such, others fill up.
+    Of a robot with joints, ``FEWEST`` times ``each`` of those where they move most. Where there are fewer than three
+    such, others fill up.
     """
+    busiest = sorted((c for c in found if c.effort > 0), key=lambda c: -c.effort)
+    if busiest:
+        return _apart_from_each_other([(busiest, FEWEST * each)], found)
     left = sorted((c for c in found if c.turn_rad >= TURN_RAD), key=lambda c: -c.turn_rad)
     right = sorted((c for c in found if c.turn_rad <= -TURN_RAD), key=lambda c: c.turn_rad)
     straight = sorted(
         (c for c in found if abs(c.turn_rad) <= STRAIGHT_RAD and c.forward_m >= MOVING_M), key=lambda c: -c.forward_m
     )
+    return _apart_from_each_other([(left, each), (right, each), (straight, 2 * each)], found)
+
+
+def _apart_from_each_other(groups: list[tuple[list[Context], int]], others: list[Context]) -> list[Context]:
+    """The first so many of each group that do not overlap, filled up with ``others``, by time."""
     chosen: list[Context] = []
 
     def take(group: list[Context], count: int) -> None:
@@ -83,9 +104,9 @@ def choose(found: list[Context], *, each: int = 1) -> list[Context]:
                 chosen.append(context)
                 count -= 1
 
-    for group, count in ((left, each), (right, each), (straight, 2 * each)):
+    for group, count in groups:
         take(group, count)
-    take(found, FEWEST - len(chosen))
+    take(others, FEWEST - len(chosen))
     return sorted(chosen, key=lambda context: context.prediction.context_ns)
 
 
@@ -96,6 +117,9 @@ def _apart(one: Context, other: Context) -> bool:
 
 def describe(context: Context) -> str:
     """How the robot moved, in words."""
+    actions = context.prediction.actions
+    if channels := motions.joint_channels(context.prediction.embodiment, actions.shape[1]):
+        return motions.describe(actions, channels, context.seconds)
     if not math.isfinite(context.turn_rad):
         return "motion unknown"
     turn = f"turns {'left' if context.turn_rad > 0 else 'right'} {abs(math.degrees(context.turn_rad)):.0f} deg"
