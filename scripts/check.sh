@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check that a change must pass, in one place; CI runs this, too: scripts/check.sh [--no-tests] [PYTEST_OPTION...]
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 2
 bin=${VIRTUAL_ENV_BIN:-.venv/bin}
 if [ ! -x "$bin/python" ]; then
   echo "no $bin/python: run \`make venv\`, or name another environment's bin directory in VIRTUAL_ENV_BIN" >&2

@@ -1,24 +1,33 @@
-"""The launch files: their assembly always, and with launch_ros what they would start."""
+"""The launch files: their assembly always, and with launch_ros what they would start, in namespaces and included."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from egowm_nodes import node_table
+from egowm_nodes import fastdds, node_table
 from egowm_nodes.node_table import MODES
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "launch"
 BRINGUP = ROOT / "ros_ws" / "src" / "egowm_bringup"
+TWO = "two_robots"
+LIGHT = (
+    "import sys, egowm_nodes.node_table, egowm_nodes.fastdds; "
+    "print(sorted({'torch', 'numpy', 'cv2'} & set(sys.modules)))"
+)
 
 
 def test_there_is_one_launch_file_a_mode_and_no_package() -> None:
-    assert {path.name for path in LAUNCH.iterdir() if path.suffix == ".py"} == {f"{m}.launch.py" for m in MODES}
+    files = {path.name for path in LAUNCH.iterdir() if path.suffix == ".py"}
+    assert files == {f"{name}.launch.py" for name in (*MODES, TWO)}
     assert not (LAUNCH / "__init__.py").exists()  # it would shadow ROS's own launch
 
 
@@ -29,49 +38,176 @@ def test_launch_files_name_their_mode(mode: str) -> None:
     assert "generate_launch_description" in functions
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert [ast.literal_eval(argument) for call in calls for argument in call.args] == [mode]
+    assert f"ros2 launch egowm_bringup {mode}.launch.py" in (ast.get_docstring(tree) or "")
 
 
-def test_bringup_links_to_the_launch_files_and_installs_what_they_resolve_to() -> None:
-    link = BRINGUP / "launch"
-    assert link.is_symlink()
-    assert link.resolve() == LAUNCH
-    assert "REAL_PATH" in (BRINGUP / "CMakeLists.txt").read_text()
-    manifest = (BRINGUP / "package.xml").read_text()
-    for package in {entry.package for entry in node_table.NODES} | {"egowm_msgs", "launch_ros", "lifecycle_msgs"}:
-        assert f"<exec_depend>{package}</exec_depend>" in manifest
+def test_what_launch_files_import_is_light() -> None:
+    """``ros2 launch`` runs under the system's Python, which has no torch."""
+    told = subprocess.run([sys.executable, "-c", LIGHT], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "[]"
 
 
 def test_rviz_shows_topics_that_the_nodes_publish() -> None:
     layout = (BRINGUP / "rviz" / "base.rviz").read_text()
-    for topic in ("image/compressed", "world_model/predicted/image_raw", "world_model/predicted/strip",
-                  "drift_monitor/overlay", "drift_monitor/history"):  # fmt: skip
-        assert f"Value: {topic}," in layout
+    for topic in ("world_model/predicted/strip", "drift_monitor/overlay", "drift_monitor/history"):
+        assert topic in layout
 
 
-def _describe(mode: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"{mode}_launch", LAUNCH / f"{mode}.launch.py")
+def test_the_diagnostics_tree_has_every_node() -> None:
+    tree = yaml.safe_load((BRINGUP / "config" / "diagnostics.yaml").read_text())["/**"]["ros__parameters"]
+    names = [name for value in tree.values() if isinstance(value, dict) for name in value["contains"]]
+    assert {name.split(":")[0] for name in names} == {entry.name for entry in node_table.NODES if entry.lifecycle}
+
+
+def test_the_fast_dds_profile_is_used_where_there_is_room_and_none_is_set(tmp_path: Path) -> None:
+    variables, remark = fastdds.profile({}, shared_memory=tmp_path)
+    assert (variables, remark) == ({fastdds.PROFILE_VARIABLE: str(node_table.FASTDDS_PROFILE)}, "")
+    variables, remark = fastdds.profile({fastdds.PROFILE_VARIABLE: "mine.xml"}, shared_memory=tmp_path)
+    assert variables == {} and "mine.xml" in remark
+    variables, remark = fastdds.profile({}, shared_memory=tmp_path / "none")
+    assert variables == {} and "--shm-size" in remark
+
+
+# ---- with ROS's own launch ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="ros")
+def _ros() -> Any:
+    return pytest.importorskip("launch_ros", reason="the ROS launch system is not installed here")
+
+
+def _describe(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"{name}_launch", LAUNCH / f"{name}.launch.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.generate_launch_description()
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_launch_files_start_the_nodes_of_the_table(mode: str) -> None:
-    pytest.importorskip("launch_ros", reason="the ROS launch system is not installed here")
+def _started(mode: str, **given: str) -> list[Any]:
+    """The actions of a mode with these arguments; nothing is run."""
     from launch.actions import DeclareLaunchArgument, OpaqueFunction
-    from launch_ros.actions import LifecycleNode, Node
 
     from launch import LaunchContext
 
     description, context = _describe(mode), LaunchContext()
-    declared = [entity for entity in description.entities if isinstance(entity, DeclareLaunchArgument)]
+    context.launch_configurations.update(given)
+    for action in description.entities:
+        if isinstance(action, DeclareLaunchArgument):
+            action.execute(context)
+    opaque = next(action for action in description.entities if isinstance(action, OpaqueFunction))
+    return list(opaque.execute(context) or [])
+
+
+def _nodes(mode: str, **given: str) -> dict[str, Any]:
+    from launch_ros.actions import Node
+
+    return {action.node_executable: action for action in _started(mode, **given) if isinstance(action, Node)}
+
+
+def _command(node: Any) -> str:
+    """The node's full name, its remappings and the contents of its parameter files."""
+    from launch import LaunchContext
+
+    node._perform_substitutions(LaunchContext())
+    paths = [path for path, is_file in node._Node__expanded_parameter_arguments or [] if is_file]
+    remappings = [f"{source}:={target}" for source, target in node.expanded_remapping_rules or []]
+    return " ".join([node.node_name, *remappings, *(Path(path).read_text() for path in paths)])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_launch_files_start_the_nodes_of_the_table(ros: Any, mode: str) -> None:
+    from launch.actions import DeclareLaunchArgument
+    from launch_ros.actions import LifecycleNode
+
+    declared = [entity for entity in _describe(mode).entities if isinstance(entity, DeclareLaunchArgument)]
     assert {a.name for a in declared} >= {argument.name for argument in node_table.arguments(mode)}
     assert all(argument.description for argument in declared)
-    for argument in declared:
-        argument.execute(context)
-    opaque = next(entity for entity in description.entities if isinstance(entity, OpaqueFunction))
-    nodes = [action for action in opaque.execute(context) if isinstance(action, Node)]
-    expected = node_table.nodes(mode)
-    assert [node.node_package for node in nodes] == [entry.package for entry in expected]
-    assert [isinstance(node, LifecycleNode) for node in nodes] == [entry.lifecycle for entry in expected]
+    nodes, expected = _nodes(mode), node_table.nodes(mode)
+    assert list(nodes) == [entry.executable for entry in expected]
+    for entry in expected:
+        assert nodes[entry.executable].node_package == entry.package
+        assert isinstance(nodes[entry.executable], LifecycleNode) == entry.lifecycle
+        assert ("auto_start: true" in _command(nodes[entry.executable])) == entry.lifecycle
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_node_comes_back_but_the_recording(ros: Any, mode: str) -> None:
+    from launch.utilities.type_utils import perform_typed_substitution
+
+    from launch import LaunchContext
+
+    for name, node in _nodes(mode).items():
+        respawn = perform_typed_substitution(LaunchContext(), node._ExecuteLocal__respawn, bool)
+        assert respawn == (name != node_table.REPLAY)
+    for node in _nodes(mode, respawn="false").values():
+        assert not perform_typed_substitution(LaunchContext(), node._ExecuteLocal__respawn, bool)
+
+
+def test_a_namespaced_robot_has_its_own_transforms_unless_told_otherwise(ros: Any) -> None:
+    assert "/tf:=" not in _command(_nodes("sim")["sim_robot"])
+    inside = _command(_nodes("sim", namespace="one")["sim_robot"])
+    assert "/tf:=tf" in inside and "/tf_static:=tf_static" in inside and inside.startswith("/one/sim_robot ")
+    assert "/tf:=" not in _command(_nodes("sim", namespace="one", private_tf="false")["sim_robot"])
+    # a namespace that the including launch file pushed counts as well
+    assert "/tf:=tf" in _command(_nodes("sim", ros_namespace="/fleet")["sim_robot"])
+
+
+def test_nodes_get_enclaves_of_their_own_where_asked(ros: Any) -> None:
+    def words(**given: str) -> list[str]:
+        node = _nodes("base", **given)["world_model"]
+        return [part.text for word in node.cmd for part in word if hasattr(part, "text")]
+
+    assert "--enclave" not in words()
+    said = words(enclaves="/egowm/")
+    assert said[said.index("--enclave") + 1] == "/egowm/world_model"
+
+
+def test_arguments_reach_the_nodes(ros: Any) -> None:
+    nodes = _nodes("base", checkpoint="7", image_topic="/cam/image_raw", autostart="false", use_sim_time="true")
+    said = _command(nodes["world_model"])
+    assert "checkpoint: '7'" in said and "auto_start: false" in said and "use_sim_time: true" in said
+    assert "image/compressed:=/cam/image_raw/compressed" in said
+    assert list(_nodes("base", drift_monitor="false")) == ["world_model"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"respawn": "perhaps"}, "respawn is 'perhaps'; expected true or false"),
+        ({"respawn_delay_s": "soon"}, "respawn_delay_s is 'soon'"),
+        ({"log_level": "loud"}, "log_level is 'loud'; expected one of debug"),
+        ({"seed": "many"}, "seed is 'many'; expected a whole number"),
+        ({"params_file": "nowhere.yaml"}, "nowhere.yaml does not exist"),
+    ],
+)
+def test_wrong_arguments_are_refused(ros: Any, given: dict[str, str], told: str) -> None:
+    from egowm_core.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=told):
+        _started("sim", **given)
+
+
+def test_the_aggregator_sorts_one_robots_diagnostics(ros: Any) -> None:
+    from egowm_core.errors import ConfigError
+    from egowm_nodes.launch_extras import aggregator_parameters
+
+    config = BRINGUP / "config" / "diagnostics.yaml"
+    alone, one = aggregator_parameters(config, ""), aggregator_parameters(config, "fleet/one")
+    assert alone["path"] == "egowm" and one["path"] == "egowm/fleet/one"
+    assert alone["world_model"]["startswith"] == ["world_model: "]
+    assert one["world_model"]["startswith"] == ["fleet/one/world_model: "]
+    assert "contains" not in one["world_model"]
+    with pytest.raises(ConfigError, match="no configuration"):
+        aggregator_parameters(BRINGUP / "package.xml", "")
+
+
+def test_two_robots_are_two_included_files_in_groups_of_their_own(ros: Any) -> None:
+    from launch.actions import GroupAction, IncludeLaunchDescription
+
+    groups = [entity for entity in _describe(TWO).entities if isinstance(entity, GroupAction)]
+    inner = [each for group in groups for each in group.get_sub_entities()]
+    included = [each for each in inner if isinstance(each, IncludeLaunchDescription)]
+    assert len(groups) == len(included) == 2
+    given = [dict(each.launch_arguments) for each in included]
+    assert all(set(each) == {"namespace", "dashboard"} for each in given)

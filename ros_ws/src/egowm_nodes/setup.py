@@ -1,7 +1,9 @@
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 PACKAGE = "egowm_nodes"
-CONFIGS = ["world_model.yaml", "drift_monitor.yaml", "sim_robot.yaml", "replay.yaml", "fastdds.xml"]
+CONFIGS = sorted(path.name for path in (Path(__file__).parent / PACKAGE / "config").iterdir() if path.is_file())
 
 setup(
     name=PACKAGE,
@@ -23,6 +25,9 @@ setup(
             f"drift_monitor = {PACKAGE}.drift_monitor_node:main",
             f"replay = {PACKAGE}.replay_node:main",
             f"demo = {PACKAGE}.demo.cli:main",
+            f"dashboard = {PACKAGE}.dashboard.cli:main",
+            f"health = {PACKAGE}.health:main",
+            f"stress = {PACKAGE}.stress.cli:main",
         ],
     },
 )

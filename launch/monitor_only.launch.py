@@ -1,6 +1,6 @@
-"""The world model and the drift monitor on a real robot.
+"""The drift monitor alone, of a world model that runs elsewhere (there with drift_monitor:=false).
 
-    ros2 launch egowm_bringup robot.launch.py image_topic:=/camera/image_raw odom_topic:=/wheel/odom checkpoint:=PATH
+    ros2 launch egowm_bringup monitor_only.launch.py rollouts_topic:=/world_model/rollout image_topic:=/camera/image_raw
 
 ``--show-args`` lists all arguments. The nodes, their parameters and remappings: egowm_nodes/node_table.py.
 """
@@ -10,4 +10,4 @@ from launch import LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:
-    return describe("robot")
+    return describe("monitor_only")

@@ -1,0 +1,13 @@
+"""The world model and the drift monitor on a mobile base.
+
+    ros2 launch egowm_bringup base.launch.py image_topic:=/camera/image_raw odom_topic:=/wheel/odom checkpoint:=PATH
+
+``--show-args`` lists all arguments. The nodes, their parameters and remappings: egowm_nodes/node_table.py.
+"""
+
+from egowm_nodes.launch_actions import describe
+from launch import LaunchDescription
+
+
+def generate_launch_description() -> LaunchDescription:
+    return describe("base")

@@ -1,0 +1,13 @@
+"""A simulated humanoid that moves by itself, the world model and the drift monitor.
+
+    ros2 launch egowm_bringup sim_humanoid.launch.py seed:=7
+
+``--show-args`` lists all arguments. The nodes, their parameters and remappings: egowm_nodes/node_table.py.
+"""
+
+from egowm_nodes.launch_actions import describe
+from launch import LaunchDescription
+
+
+def generate_launch_description() -> LaunchDescription:
+    return describe("sim_humanoid")
