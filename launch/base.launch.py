@@ -2,10 +2,10 @@
 
     ros2 launch egowm_bringup base.launch.py image_topic:=/camera/image_raw odom_topic:=/wheel/odom checkpoint:=PATH
 
-``--show-args`` lists all arguments. The nodes, their parameters and remappings: egowm_nodes/node_table.py.
+``--show-args`` lists all arguments. The nodes, their parameters and remappings: egowm_nodes/launching/node_table.py.
 """
 
-from egowm_nodes.launch_actions import describe
+from egowm_nodes.launching.actions import describe
 from launch import LaunchDescription
 
 

@@ -10,7 +10,7 @@ from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDesc
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 
-from egowm_nodes.launch_extras import dashboard_on_request
+from egowm_nodes.launching.extras import dashboard_on_request
 from launch import LaunchDescription
 
 ARGUMENTS = (

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
-from egowm_nodes import fastdds, node_table
-from egowm_nodes.node_table import MODES
+from egowm_nodes.launching import fastdds, node_table
+from egowm_nodes.launching.node_table import MODES
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "launch"
 BRINGUP = ROOT / "ros_ws" / "src" / "egowm_bringup"
 TWO = "two_robots"
 LIGHT = (
-    "import sys, egowm_nodes.node_table, egowm_nodes.fastdds; "
+    "import sys, egowm_nodes.launching.node_table, egowm_nodes.launching.fastdds; "
     "print(sorted({'torch', 'numpy', 'cv2'} & set(sys.modules)))"
 )
 
@@ -190,7 +190,7 @@ def test_wrong_arguments_are_refused(ros: Any, given: dict[str, str], told: str)
 
 def test_the_aggregator_sorts_one_robots_diagnostics(ros: Any) -> None:
     from egowm_core.errors import ConfigError
-    from egowm_nodes.launch_extras import aggregator_parameters
+    from egowm_nodes.launching.extras import aggregator_parameters
 
     config = BRINGUP / "config" / "diagnostics.yaml"
     alone, one = aggregator_parameters(config, ""), aggregator_parameters(config, "fleet/one")

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from egowm_nodes import node_table
+from egowm_nodes.launching import node_table
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML by itself")
 

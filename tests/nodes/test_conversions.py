@@ -19,7 +19,9 @@ from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import DataError
 from egowm_core.types import ActionSequence, ActionSource, Frames, Rollout
 from egowm_nodes import conversions
-from egowm_nodes.diagnostics import Level, Status
+from egowm_nodes.plans.messages import plan_from_message
+from egowm_nodes.runtime.diagnostics import Level, Status
+from egowm_nodes.runtime.status_messages import diagnostics_message
 
 ROBOT = load_embodiment("base_3dof")
 START = 1_700_000_000_250_000_000
@@ -65,13 +67,13 @@ def test_a_broken_rollout_is_refused():
 def test_a_plan_keeps_its_rows_and_a_ragged_one_is_refused():
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     message = conversions.action_message(ActionSequence(values, ActionSource.HELD), ROBOT, START)
-    plan = conversions.plan_from_message(message)
+    plan = plan_from_message(message)
     np.testing.assert_array_equal(plan.values, values)
     assert plan.source is ActionSource.HELD and plan.start_ns == START and plan.rate_hz == 4.0
     with pytest.raises(DataError, match="5 values for 3 channels"):
-        conversions.plan_from_message(ActionSequenceMsg(channels=["dx", "dy", "dyaw"], data=[0.0] * 5))
+        plan_from_message(ActionSequenceMsg(channels=["dx", "dy", "dyaw"], data=[0.0] * 5))
     with pytest.raises(DataError, match="source 9"):
-        conversions.plan_from_message(ActionSequenceMsg(channels=["dx"], data=[0.0], source=9))
+        plan_from_message(ActionSequenceMsg(channels=["dx"], data=[0.0], source=9))
 
 
 def test_images_survive_raw_and_nearly_compressed():
@@ -122,7 +124,7 @@ def test_drift_and_diagnostics_messages():
     assert list(drift.horizons) == [2, 8] and list(drift.scs) == [90.0, 50.0] and list(drift.structures) == [4, 3]
     assert drift.state == drift.WARN and drift.reason == "why" and drift.context_stamp.sec == 1_699_999_998
     statuses = [Status("inputs", Level.STALE, "no image", {"images_hz": "0.0"})]
-    message = conversions.diagnostics_message(statuses, node="a/world_model", hardware_id="tiny", stamp_ns=START)
+    message = diagnostics_message(statuses, node="a/world_model", hardware_id="tiny", stamp_ns=START)
     (status,) = message.status
     assert (status.level, status.name, status.hardware_id) == (b"\x03", "a/world_model: inputs", "tiny")
     assert (status.values[0].key, status.values[0].value) == ("images_hz", "0.0")

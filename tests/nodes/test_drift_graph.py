@@ -30,7 +30,7 @@ from egowm_core.loading import load_world_model
 from egowm_core.scs import DenseFlowTracker
 from egowm_core.types import ActionSource
 from egowm_nodes import conversions
-from egowm_nodes.drift_history import HEIGHT, WIDTH
+from egowm_nodes.drift.history import HEIGHT, WIDTH
 from tests.fixtures.tiny_checkpoint import save_tiny_checkpoint
 from tests.nodes.rig import Rig, good_picture, start_node
 from tests.nodes.streams import at, picture_at, yaw_at

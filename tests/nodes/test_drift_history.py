@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from egowm_core.drift import Cause, DriftState
-from egowm_nodes.drift_history import HEIGHT, WIDTH, Moment, draw_history
+from egowm_nodes.drift.history import HEIGHT, WIDTH, Moment, draw_history
 from egowm_nodes.pictures import STATE_COLORS
 
 BAND = slice(HEIGHT - 52, HEIGHT - 37)  # rows of the state

@@ -14,10 +14,10 @@ from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import CheckpointError, ScoreError
 from egowm_core.given_baseline import checkpoint_baseline, given_baseline
 from egowm_core.types import ActionSequence, ActionSource, Frames, Rollout
-from egowm_nodes.diagnostics import Level
-from egowm_nodes.drift_monitor_status import drift_status, sampling_status
-from egowm_nodes.drift_watch import DriftWatch
-from egowm_nodes.sampling import EXECUTED, PLANNED, Sampling
+from egowm_nodes.drift.sampling import EXECUTED, PLANNED, Sampling
+from egowm_nodes.drift.status import drift_status, sampling_status
+from egowm_nodes.drift.watch import DriftWatch
+from egowm_nodes.runtime.diagnostics import Level
 from tests.nodes.made_evidence import TICK_NS, action_at, evidence, tick_ns
 
 ROBOT = load_embodiment("base_3dof")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from egowm_core.errors import DataError
-from egowm_nodes.frame_buffer import OVERHEAD, FrameBuffer
+from egowm_nodes.drift.frame_buffer import OVERHEAD, FrameBuffer
 from tests.nodes.streams import at, picture_at, plain_image, plain_jpeg
 
 

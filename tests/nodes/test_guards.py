@@ -14,9 +14,9 @@ from skimage import data
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import ConfigError, EmbodimentError, NotFiniteError
 from egowm_core.types import ActionSequence, Frames, Rollout
-from egowm_nodes.guards import ActionGuard, unit_guess
-from egowm_nodes.guards_frames import FrameGuard
-from egowm_nodes.predictor import Predictor, Request
+from egowm_nodes.guards.actions import ActionGuard, unit_guess
+from egowm_nodes.guards.frames import FrameGuard
+from egowm_nodes.prediction.predictor import Predictor, Request
 from tests.fixtures.tiny_checkpoint import made_up_picture, save_tiny_checkpoint
 
 BASE, HUMANOID = load_embodiment("base_3dof"), load_embodiment("humanoid_25dof")

@@ -30,11 +30,11 @@ from std_srvs.srv import Trigger
 from egowm_core.data.images import MAX_PIXELS, MAX_SCANS, decode_compressed, decode_image
 from egowm_core.data.joints import JointAssembler
 from egowm_core.errors import DataError
-from egowm_nodes import shared_memory
-from egowm_nodes.frame_buffer import FrameBuffer
-from egowm_nodes.notices import LONGEST_TEXT, MOST_KINDS, Notices, harmless
-from egowm_nodes.steady_executor import SteadyExecutor
-from egowm_nodes.worker import LatestWorker
+from egowm_nodes.drift.frame_buffer import FrameBuffer
+from egowm_nodes.runtime import shared_memory
+from egowm_nodes.runtime.notices import LONGEST_TEXT, MOST_KINDS, Notices, harmless
+from egowm_nodes.runtime.steady_executor import SteadyExecutor
+from egowm_nodes.runtime.worker import LatestWorker
 from tests.nodes.rig import DOMAIN
 from tests.nodes.streams import plain_jpeg
 
@@ -156,8 +156,8 @@ def test_orphaned_shared_memory_is_given_back_and_nothing_else(tmp_path: Path, m
 def test_large_blocks_are_given_back_whatever_came_before() -> None:
     code = """
 import ctypes, sys
-from egowm_nodes import heap
-from egowm_nodes.process_figures import footprint
+from egowm_nodes.runtime import heap
+from egowm_nodes.runtime.process_figures import footprint
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 def block(size):

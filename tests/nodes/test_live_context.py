@@ -6,7 +6,7 @@ import numpy as np
 
 from egowm_core.data.preprocess import Preprocess
 from egowm_core.embodiment import load_embodiment
-from egowm_nodes.live_context import LiveContext, Skip
+from egowm_nodes.prediction.live_context import LiveContext, Skip
 from tests.nodes.streams import at, picture_at, plain_image, plain_jpeg, plain_odometry
 
 ROBOT = load_embodiment("base_3dof")

@@ -14,7 +14,7 @@ from egowm_core.data.sync import TickSynchronizer
 from egowm_core.data.values import JOINT_STATE, TWIST_TYPES, JointsValue
 from egowm_core.embodiment import Embodiment, load_embodiment
 from egowm_core.errors import DataError
-from egowm_nodes.live_context import LiveContext, Skip
+from egowm_nodes.prediction.live_context import LiveContext, Skip
 from tests.nodes.streams import at, picture_at, plain_header, plain_image, plain_odometry
 
 ROBOT = load_embodiment("unitree_g1_26")

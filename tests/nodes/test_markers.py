@@ -20,10 +20,11 @@ from egowm_core.drift import Cause, DriftReport, DriftState
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import ConfigError
 from egowm_core.types import ActionSequence, ActionSource, Frames, Rollout
-from egowm_nodes import conversions, markers
-from egowm_nodes.ahead import ComingTrue, frame_ahead, moment_name, require_shown_ahead
+from egowm_nodes import conversions
+from egowm_nodes.drift import markers
 from egowm_nodes.pictures import STATE_COLORS
-from egowm_nodes.predicted_outputs import PredictedOutputs
+from egowm_nodes.prediction.ahead import ComingTrue, frame_ahead, moment_name, require_shown_ahead
+from egowm_nodes.prediction.outputs import PredictedOutputs
 from tests.nodes.streams import START_NS, at
 
 BASE, HUMANOID = load_embodiment("base_3dof"), load_embodiment("humanoid_25dof")

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from egowm_core.errors import ConfigError
-from egowm_nodes import node_table
-from egowm_nodes.node_table import MODES, NODES, plan
+from egowm_nodes.launching import node_table
+from egowm_nodes.launching.node_table import MODES, NODES, plan
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "ros_ws" / "src"

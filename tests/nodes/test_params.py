@@ -15,9 +15,9 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from egowm_core.errors import ConfigError, ScoreError
-from egowm_nodes import params
-from egowm_nodes.drift_monitor_params import DriftMonitorParams
-from egowm_nodes.world_model_params import WorldModelParams
+from egowm_nodes.drift.params import DriftMonitorParams
+from egowm_nodes.prediction.params import WorldModelParams
+from egowm_nodes.runtime import params
 
 KINDS = {"world_model": WorldModelParams, "drift_monitor": DriftMonitorParams}
 CONFIG = Path(params.__file__).parent / "config"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from egowm_core.errors import DataError
-from egowm_nodes.diagnostics import CpuShare, Durations, InputWatch, Level, RateMeter, judge
-from egowm_nodes.notices import Notices
 from egowm_nodes.pictures import CAPTION_HEIGHT, STATE_COLORS, add_caption, draw_strip, encode_jpeg, strip_frames
-from egowm_nodes.worker import LatestWorker
+from egowm_nodes.runtime.diagnostics import CpuShare, Durations, InputWatch, Level, RateMeter, judge
+from egowm_nodes.runtime.notices import Notices
+from egowm_nodes.runtime.worker import LatestWorker
 
 LIMIT_S = 10.0
 

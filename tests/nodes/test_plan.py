@@ -11,7 +11,7 @@ from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import EmbodimentError
 from egowm_core.geometry import se2_integrate
 from egowm_core.types import ActionSource
-from egowm_nodes.plan import ActionChooser, Plan, delta_of_velocity
+from egowm_nodes.plans.chooser import ActionChooser, Plan, delta_of_velocity
 
 ROBOT = load_embodiment("base_3dof")
 START = 1_700_000_000_000_000_000

@@ -26,8 +26,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from egowm_core.data.values import ODOMETRY
 from egowm_core.embodiment import load_embodiment
 from egowm_nodes import conversions
-from egowm_nodes.plan import ActionChooser, Choice
-from egowm_nodes.plan_inputs import PlanInputs
+from egowm_nodes.plans.chooser import ActionChooser, Choice
+from egowm_nodes.plans.inputs import PlanInputs
 from tests.nodes.rig import DOMAIN
 
 START = 1_700_000_000_000_000_000

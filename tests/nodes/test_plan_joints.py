@@ -7,9 +7,9 @@ import pytest
 
 from egowm_core.embodiment import Embodiment, load_embodiment
 from egowm_core.errors import EmbodimentError
-from egowm_nodes.plan import ActionChooser
-from egowm_nodes.plan_joints import JointPlan, check_joints
-from egowm_nodes.plan_sources import Moment
+from egowm_nodes.plans.chooser import ActionChooser
+from egowm_nodes.plans.joints import JointPlan, check_joints
+from egowm_nodes.plans.sources import Moment
 
 ROBOT = load_embodiment("humanoid_25dof")
 START = 1_700_000_000_000_000_000

@@ -10,10 +10,10 @@ import pytest
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import EmbodimentError
 from egowm_core.geometry import se2_compose, se2_integrate
-from egowm_nodes.plan import ActionChooser
-from egowm_nodes.plan_frames import PoseHistory
-from egowm_nodes.plan_path import PathPlan, check_path
-from egowm_nodes.plan_sources import Moment
+from egowm_nodes.plans.chooser import ActionChooser
+from egowm_nodes.plans.frames import PoseHistory
+from egowm_nodes.plans.path import PathPlan, check_path
+from egowm_nodes.plans.sources import Moment
 
 BASE = load_embodiment("base_3dof")
 START = 1_700_000_000_000_000_000

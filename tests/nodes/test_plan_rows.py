@@ -8,8 +8,8 @@ import pytest
 from egowm_core.embodiment import Embodiment, load_embodiment
 from egowm_core.errors import EmbodimentError
 from egowm_core.geometry import se2_integrate, se3_delta
-from egowm_nodes.plan_rows import RowsPlan, resample, rows_on_ticks
-from egowm_nodes.plan_sources import Moment
+from egowm_nodes.plans.rows import RowsPlan, resample, rows_on_ticks
+from egowm_nodes.plans.sources import Moment
 
 BASE, HUMANOID = load_embodiment("base_3dof"), load_embodiment("humanoid_25dof")
 START = 1_700_000_000_000_000_000

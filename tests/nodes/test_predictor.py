@@ -10,7 +10,7 @@ import pytest
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import CheckpointError, ConfigError, EmbodimentError
 from egowm_core.types import ActionSequence, Frames
-from egowm_nodes.predictor import Predictor, Request
+from egowm_nodes.prediction.predictor import Predictor, Request
 from tests.fixtures.tiny_checkpoint import made_up_picture, save_tiny_checkpoint
 
 

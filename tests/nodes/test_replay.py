@@ -26,7 +26,7 @@ from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from egowm_core.data.images import decode_image  # noqa: E402
 from egowm_core.data.messages import odometry_pose, stamp_ns  # noqa: E402
 from egowm_core.errors import ConfigError, DataError  # noqa: E402
-from egowm_nodes.playback import look, timetable  # noqa: E402
+from egowm_nodes.replay.playback import look, timetable  # noqa: E402
 from egowm_sim.bag import RobotBag  # noqa: E402
 from egowm_sim.robot import Odometry  # noqa: E402
 from tests.fixtures.tiny_checkpoint import made_up_picture  # noqa: E402

@@ -27,8 +27,8 @@ from egowm_core.data.messages import joints_value, stamp_ns  # noqa: E402
 from egowm_core.data.values import JointsValue, OdometryValue, PoseValue, Stamped, TwistValue  # noqa: E402
 from egowm_core.embodiment import load_embodiment  # noqa: E402
 from egowm_core.errors import DataError  # noqa: E402
-from egowm_nodes.playback import look, timetable  # noqa: E402
-from egowm_nodes.replay_messages import MESSAGE_TYPES, message_of  # noqa: E402
+from egowm_nodes.replay.messages import MESSAGE_TYPES, message_of  # noqa: E402
+from egowm_nodes.replay.playback import look, timetable  # noqa: E402
 from egowm_sim.codec import JPEG_FORMAT, encode_jpeg  # noqa: E402
 from tests.fixtures.tiny_checkpoint import made_up_picture  # noqa: E402
 

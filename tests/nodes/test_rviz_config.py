@@ -20,10 +20,10 @@ pytest.importorskip("egowm_msgs", reason="pip install ./ros_ws/src/egowm_msgs")
 
 from egowm_msgs.msg import Drift
 
-from egowm_nodes.ahead import moment_name
-from egowm_nodes.markers import FRAMES, PATH, STATE
+from egowm_nodes.drift.markers import FRAMES, PATH, STATE
 from egowm_nodes.pictures import STATE_COLORS
-from egowm_nodes.world_model_params import WorldModelParams
+from egowm_nodes.prediction.ahead import moment_name
+from egowm_nodes.prediction.params import WorldModelParams
 from tests.nodes.rviz_table import TABLE, properties_in
 
 BRINGUP = Path(__file__).parents[2] / "ros_ws" / "src" / "egowm_bringup"

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("egowm_msgs", reason="pip install ./ros_ws/src/egowm_msgs")
 
-from egowm_nodes import node_table
+from egowm_nodes.launching import node_table
 from egowm_nodes.stress.probe import Probe
 from egowm_nodes.stress.system import System
 from tests.fixtures.tiny_checkpoint import save_tiny_checkpoint

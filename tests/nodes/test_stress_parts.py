@@ -20,9 +20,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from egowm_core.embodiment import load_embodiment
-from egowm_nodes.node_table import NodeEntry, NodeRun
-from egowm_nodes.process_figures import MEGABYTE, Footprint, footprint
-from egowm_nodes.quick_start import lean_imports
+from egowm_nodes.launching.node_table import NodeEntry, NodeRun
+from egowm_nodes.prediction.quick_start import lean_imports
+from egowm_nodes.runtime.process_figures import MEGABYTE, Footprint, footprint
 from egowm_nodes.stress import cli, figures
 from egowm_nodes.stress.hostile import Hostile
 from egowm_nodes.stress.system import System

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from egowm_msgs.msg import ActionSequence as ActionSequenceMsg
 from egowm_msgs.msg import Drift as DriftMsg
 from egowm_msgs.msg import Rollout as RolloutMsg
@@ -32,9 +31,7 @@ from egowm_core.types import (
     ImageArray,
     Rollout,
 )
-from egowm_nodes.diagnostics import Status
 from egowm_nodes.pictures import encode_jpeg
-from egowm_nodes.plan import Plan
 
 JPEG_FORMAT = "rgb8; jpeg compressed bgr8"  # as image_transport writes it
 _SOURCES = {
@@ -97,23 +94,6 @@ def action_message(actions: ActionSequence, embodiment: Embodiment, start_ns: in
     )
 
 
-def plan_from_message(message: ActionSequenceMsg) -> Plan:
-    """The proposal as it came.
-
-    Raises:
-        DataError: no channels, a length that is no multiple of their number, or an unknown source.
-    """
-    values = _action_values(message)
-    return Plan(
-        embodiment=str(message.embodiment),
-        channels=tuple(str(name) for name in message.channels),
-        rate_hz=float(message.rate_hz),
-        start_ns=time_ns(message.header.stamp),
-        values=values,
-        source=_source(message),
-    )
-
-
 def rollout_message(
     rollout: Rollout, *, model: str, embodiment: Embodiment, frame_id: str, sequence: int
 ) -> RolloutMsg:
@@ -155,7 +135,7 @@ def rollout_from_message(message: RolloutMsg) -> Rollout:
     context_ns = time_ns(message.header.stamp)
     if stamps[0] <= context_ns:
         raise DataError("a rollout's first frame is stamped no later than its context; check its publisher")
-    values = _action_values(message.actions)
+    values = action_values(message.actions)
     if len(values) < len(images) or not np.all(np.isfinite(values)):
         raise DataError(
             f"a rollout of {len(images)} frames has {len(values)} actions, all of them finite numbers expected, one a"
@@ -163,7 +143,7 @@ def rollout_from_message(message: RolloutMsg) -> Rollout:
         )
     return Rollout(
         frames=Frames(images, stamps),
-        actions=ActionSequence(values, _source(message.actions)),
+        actions=ActionSequence(values, action_source(message.actions)),
         context_stamp_ns=context_ns,
         num_denoising_steps=int(message.num_denoising_steps),
         seed=int(message.seed),
@@ -256,24 +236,8 @@ def drift_message(
     )
 
 
-def diagnostics_message(statuses: Sequence[Status], *, node: str, hardware_id: str, stamp_ns: int) -> DiagnosticArray:
-    """Statuses of one node, named ``NODE: STATUS``."""
-    message = DiagnosticArray(header=header(stamp_ns, ""))
-    for status in statuses:
-        values = [KeyValue(key=key, value=value) for key, value in status.values.items()]
-        message.status.append(
-            DiagnosticStatus(
-                level=bytes([int(status.level)]),
-                name=f"{node}: {status.name}",
-                message=status.message,
-                hardware_id=hardware_id,
-                values=values,
-            )
-        )
-    return message
-
-
-def _action_values(message: ActionSequenceMsg) -> FloatArray:
+def action_values(message: ActionSequenceMsg) -> FloatArray:
+    """Rows (T,D) of an ActionSequence. Raises DataError: no channels, or no whole number of rows."""
     width = len(message.channels)
     if not width or len(message.data) % width:
         raise DataError(
@@ -283,7 +247,8 @@ def _action_values(message: ActionSequenceMsg) -> FloatArray:
     return np.asarray(message.data, np.float32).reshape(-1, width)
 
 
-def _source(message: ActionSequenceMsg) -> ActionSource:
+def action_source(message: ActionSequenceMsg) -> ActionSource:
+    """Where its actions come from. Raises DataError for a number that means nothing."""
     source = _SOURCES_BACK.get(int(message.source))
     if source is None:
         raise DataError(f"actions have source {message.source}; expected one of {sorted(_SOURCES_BACK)}")

@@ -1,8 +1,8 @@
 """``drift_monitor``: does the camera see what was predicted? Judges rollouts against reality, live.
 
 A lifecycle node around plain parts: ``frame_buffer`` (pictures by stamp), ``sampling`` (which rollouts are judged),
-``egowm_core.drift`` (comparison, evidence, detector), ``drift_watch`` (the detector between threads and clocks),
-``worker`` (scoring off the callback thread; the newest rollout wins), ``drift_outputs`` (messages and pictures).
+``egowm_core.drift`` (comparison, evidence, detector), ``drift.watch`` (the detector between threads and clocks),
+``worker`` (scoring off the callback thread; the newest rollout wins), ``drift.outputs`` (messages and pictures).
 
     python -m egowm_nodes.drift_monitor_node --ros-args -p auto_start:=true -r rollouts:=world_model/rollout
 
@@ -40,17 +40,17 @@ from egowm_core.errors import ConfigError, EgowmError
 from egowm_core.given_baseline import given_baseline
 from egowm_core.types import ActionSource, Rollout
 from egowm_nodes import conversions
-from egowm_nodes.diagnostics import CpuShare, InputWatch, Status
-from egowm_nodes.drift_monitor_params import DriftMonitorParams
-from egowm_nodes.drift_monitor_status import drift_status, inputs_status, sampling_status, verdict
-from egowm_nodes.drift_outputs import DriftOutputs
-from egowm_nodes.drift_watch import DriftWatch
-from egowm_nodes.frame_buffer import FrameBuffer
-from egowm_nodes.image_input import ImageInput
-from egowm_nodes.lifecycle_main import run
-from egowm_nodes.managed_node import ManagedNode
-from egowm_nodes.sampling import SLOTS, Sampling, slot_of
-from egowm_nodes.worker import LatestWorker
+from egowm_nodes.drift.frame_buffer import FrameBuffer
+from egowm_nodes.drift.outputs import DriftOutputs
+from egowm_nodes.drift.params import DriftMonitorParams
+from egowm_nodes.drift.sampling import SLOTS, Sampling, slot_of
+from egowm_nodes.drift.status import drift_status, inputs_status, sampling_status, verdict
+from egowm_nodes.drift.watch import DriftWatch
+from egowm_nodes.runtime.diagnostics import CpuShare, InputWatch, Status
+from egowm_nodes.runtime.image_input import ImageInput
+from egowm_nodes.runtime.lifecycle_main import run
+from egowm_nodes.runtime.managed_node import ManagedNode
+from egowm_nodes.runtime.worker import LatestWorker
 
 WATCH_PERIOD_S = 0.5
 _QUIET = (DriftState.OK, DriftState.UNDEFINED)

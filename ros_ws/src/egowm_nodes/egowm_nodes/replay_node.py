@@ -3,7 +3,7 @@
 Pictures on image (or image/compressed), what measures the robot's motion on odom, joint_states, cmd_vel or what the
 embodiment names it, and, where ``plan_topic`` names recorded joint commands, their next seconds as a plan on
 joint_trajectory. Needs no rosbag2. By default all stamps are shifted by one constant, so that the recording begins now.
-Knows publishers and a clock; what is due when is ``playback``'s, how a message looks ``replay_messages``'.
+Knows publishers and a clock; what is due when is ``replay.playback``'s, how a message looks ``replay.messages``'.
 
     python -m egowm_nodes.replay_node --ros-args -p bag:=runs/office.mcap
     python -m egowm_nodes.replay_node --ros-args -p bag:=runs/g1.mcap -p embodiment:=unitree_g1_26
@@ -32,8 +32,8 @@ from trajectory_msgs.msg import JointTrajectory
 from egowm_core.data.values import IMAGE_TYPES
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import EgowmError
-from egowm_nodes.playback import Recording, look, timetable
-from egowm_nodes.replay_messages import MESSAGE_TYPES, message_of, trajectory_message
+from egowm_nodes.replay.messages import MESSAGE_TYPES, message_of, trajectory_message
+from egowm_nodes.replay.playback import Recording, look, timetable
 
 LAST_DELIVERY_S = 2.0
 MOTION_DEPTH = 50  # joint states come hundreds a second

@@ -1,12 +1,13 @@
 """``world_model``: predicts what the robot's camera will see, live, from its pictures, odometry and plan.
 
-A lifecycle node around plain parts: ``live_context`` (messages to contexts), ``plan`` (which actions), ``predictor``
-(the model), ``worker`` (one inference thread; the newest request wins). Callbacks never wait for the model.
+A lifecycle node around plain parts: ``prediction`` (messages to contexts, the model, the pictures), ``plans`` (which
+actions), ``guards`` (what is fit to go in and to come out), ``runtime`` (one inference thread; the newest request
+wins). Callbacks never wait for the model.
 
     python -m egowm_nodes.world_model_node --ros-args -p auto_start:=true -p checkpoint:=embedded:base_3dof
 
 Subscribes image, image/compressed, camera_info, the topics that the embodiment measures motion by (odom, joint_states,
-...: ``motion_inputs``) and those that plans come by (actions, plan, joint_trajectory, cmd_vel: ``plan_inputs``).
+...) and those that plans come by (actions, plan, joint_trajectory, cmd_vel).
 Publishes ~/rollout for every tick with planned or held actions and, every ``hindsight_every`` ticks, with the executed
 ones; ~/predicted/image_raw (and compressed, camera_info), one future frame per prediction stamped with its future time;
 ~/predicted/now, plus_1s, ...; ~/predicted/strip; /diagnostics.
@@ -28,21 +29,21 @@ from egowm_core.data.motion import motion_types
 from egowm_core.errors import ConfigError, NotFiniteError
 from egowm_core.types import ActionSequence, ActionSource, Frames
 from egowm_nodes import conversions
-from egowm_nodes.diagnostics import Status
-from egowm_nodes.guards import ActionGuard
-from egowm_nodes.guards_frames import FrameGuard
-from egowm_nodes.image_input import ImageInput
-from egowm_nodes.lifecycle_main import run
-from egowm_nodes.live_context import LiveContext, Progress
-from egowm_nodes.managed_node import ManagedNode
-from egowm_nodes.motion_inputs import MotionInputs
-from egowm_nodes.plan import ActionChooser, Choice
-from egowm_nodes.plan_inputs import PlanInputs
-from egowm_nodes.predicted_outputs import PredictedOutputs
-from egowm_nodes.predictor import Predictor, Request
-from egowm_nodes.worker import LatestWorker
-from egowm_nodes.world_model_params import WorldModelParams
-from egowm_nodes.world_model_status import Figures, world_model_statuses
+from egowm_nodes.guards.actions import ActionGuard
+from egowm_nodes.guards.frames import FrameGuard
+from egowm_nodes.plans.chooser import ActionChooser, Choice
+from egowm_nodes.plans.inputs import PlanInputs
+from egowm_nodes.prediction.live_context import LiveContext, Progress
+from egowm_nodes.prediction.motion_inputs import MotionInputs
+from egowm_nodes.prediction.outputs import PredictedOutputs
+from egowm_nodes.prediction.params import WorldModelParams
+from egowm_nodes.prediction.predictor import Predictor, Request
+from egowm_nodes.prediction.status import Figures, world_model_statuses
+from egowm_nodes.runtime.diagnostics import Status
+from egowm_nodes.runtime.image_input import ImageInput
+from egowm_nodes.runtime.lifecycle_main import run
+from egowm_nodes.runtime.managed_node import ManagedNode
+from egowm_nodes.runtime.worker import LatestWorker
 
 LIVE, HINDSIGHT = "live", "hindsight"
 

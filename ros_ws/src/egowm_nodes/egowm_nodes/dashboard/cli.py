@@ -34,7 +34,7 @@ from egowm_nodes import conversions
 from egowm_nodes.dashboard.board import Board
 from egowm_nodes.dashboard.picture import draw
 from egowm_nodes.dashboard.view import render, text_of
-from egowm_nodes.steady_executor import SteadyExecutor
+from egowm_nodes.runtime.steady_executor import SteadyExecutor
 
 DRIFT = "egowm_msgs/msg/Drift"
 PERIOD_S, SEARCH_S = 1.0, 1.0

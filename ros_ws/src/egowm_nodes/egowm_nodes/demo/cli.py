@@ -19,9 +19,9 @@ from typing import Any
 from egowm_core.embodiment import Embodiment, load_embodiment
 from egowm_core.errors import CheckpointError, ConfigError, EgowmError
 from egowm_core.given_baseline import LEARN, checkpoint_baseline
-from egowm_nodes import node_table
 from egowm_nodes.demo import report
-from egowm_nodes.playback import Recording, look
+from egowm_nodes.launching import node_table
+from egowm_nodes.replay.playback import Recording, look
 
 SIMULATED_S = 60.0
 SIMULATED = {"base_3dof": node_table.SIM, "humanoid_25dof": node_table.SIM_HUMANOID}  # robots with a simulator

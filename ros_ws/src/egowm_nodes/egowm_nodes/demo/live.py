@@ -21,11 +21,11 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from egowm_nodes.demo.lifecycle import ACTIVATE, CONFIGURE, LifecycleManager
-from egowm_nodes.demo.processes import ChildError, ProcessGroup, environment
 from egowm_nodes.demo.recorder import Recorder
 from egowm_nodes.demo.session import CAMERA_TOPICS
 from egowm_nodes.demo.status import LiveLine, Monitor
-from egowm_nodes.node_table import NodeRun
+from egowm_nodes.launching.node_table import NodeRun
+from egowm_nodes.launching.processes import ChildError, ProcessGroup, environment
 
 BAG_NAME = "topics.mcap"
 READY_LIMIT_S, CAMERA_LIMIT_S = 120.0, 60.0

@@ -18,7 +18,7 @@ from typing import Any
 
 from egowm_core.errors import EgowmError
 from egowm_core.files import write_text
-from egowm_nodes import node_table
+from egowm_nodes.launching import node_table
 
 EXAMPLE = "example: egowm-stress kill --times 20 --json kill.json"
 STATUS = "Exit status: 0 when every promise held, 1 when one did not or a node failed, 2 for wrong options."

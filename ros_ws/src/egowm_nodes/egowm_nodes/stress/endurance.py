@@ -10,7 +10,7 @@ from typing import Any
 
 from lifecycle_msgs.msg import Transition
 
-from egowm_nodes import node_table
+from egowm_nodes.launching import node_table
 from egowm_nodes.stress.figures import MemoryLog, Outcome, percentiles_ms
 from egowm_nodes.stress.probe import Probe
 from egowm_nodes.stress.system import System

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from egowm_core.files import without_nan
-from egowm_nodes.process_figures import MEGABYTE, Footprint, footprint
+from egowm_nodes.runtime.process_figures import MEGABYTE, Footprint, footprint
 
 
 @dataclass

@@ -20,8 +20,8 @@ from rclpy._rclpy_pybind11 import RCLError
 from rclpy.qos import QoSProfile
 
 from egowm_core.embodiment import load_embodiment
-from egowm_nodes import node_table
-from egowm_nodes.process_figures import MEGABYTE, footprint
+from egowm_nodes.launching import node_table
+from egowm_nodes.runtime.process_figures import MEGABYTE, footprint
 from egowm_nodes.stress.figures import MemoryLog, Outcome
 from egowm_nodes.stress.hostile import Hostile
 from egowm_nodes.stress.probe import Probe, StressError

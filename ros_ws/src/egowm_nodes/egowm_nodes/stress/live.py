@@ -10,7 +10,7 @@ import math
 import time
 from pathlib import Path
 
-from egowm_nodes import node_table
+from egowm_nodes.launching import node_table
 from egowm_nodes.stress.feed import Feed
 from egowm_nodes.stress.figures import MemoryLog, Outcome, percentiles_ms
 from egowm_nodes.stress.probe import Probe

@@ -23,7 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from egowm_core.errors import EgowmError
 from egowm_nodes.conversions import time_ns
-from egowm_nodes.steady_executor import SteadyExecutor
+from egowm_nodes.runtime.steady_executor import SteadyExecutor
 
 PATIENCE_S = 120.0
 _STEP_S = 0.01

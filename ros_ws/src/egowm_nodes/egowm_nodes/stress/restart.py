@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from egowm_nodes import node_table
-from egowm_nodes.process_figures import MEGABYTE
-from egowm_nodes.shared_memory import SHARED_MEMORY
+from egowm_nodes.launching import node_table
+from egowm_nodes.runtime.process_figures import MEGABYTE
+from egowm_nodes.runtime.shared_memory import SHARED_MEMORY
 from egowm_nodes.stress.figures import Outcome
 from egowm_nodes.stress.probe import Probe, StressError
 from egowm_nodes.stress.system import System

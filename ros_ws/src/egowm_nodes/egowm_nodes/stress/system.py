@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
-from egowm_nodes import node_table
-from egowm_nodes.demo.processes import command, environment
+from egowm_nodes.launching import node_table
+from egowm_nodes.launching.processes import command, environment
 
 _POLL_S = 0.02
 _STOP_S = 10.0

@@ -1,0 +1,1 @@
+"""What is looked at before the model sees it, and after it has predicted."""

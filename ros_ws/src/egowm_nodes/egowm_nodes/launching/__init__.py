@@ -1,0 +1,1 @@
+"""Which nodes run, with which parameters and names; as launch actions, too."""

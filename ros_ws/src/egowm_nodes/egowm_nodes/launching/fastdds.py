@@ -1,0 +1,33 @@
+"""Which Fast DDS profile the nodes get: the one with shared memory enough for camera pictures, where there is room.
+
+Knows the environment and /dev/shm; knows no node, no launch and no rclpy. Sets nothing itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from egowm_nodes.launching.node_table import FASTDDS_PROFILE
+
+PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+SHARED_MEMORY = Path("/dev/shm")
+NEEDED = 256 << 20  # bytes: a 20 MB segment for each of a handful of participants, with room
+
+
+def profile(environment: Mapping[str, str], *, shared_memory: Path = SHARED_MEMORY) -> tuple[dict[str, str], str]:
+    """The variables to set for the nodes, and a remark where something is to be said ("" else).
+
+    A profile that ``environment`` names already stays. Too little shared memory (containers often have 64 MB) would
+    make every participant fail to start its transport, so the profile is left out there.
+    """
+    if environment.get(PROFILE_VARIABLE):
+        return {}, f"{PROFILE_VARIABLE} is set: {environment[PROFILE_VARIABLE]} is used"
+    free = shutil.disk_usage(shared_memory).free if shared_memory.is_dir() else 0
+    if free < NEEDED:
+        return {}, (
+            f"{shared_memory} has {free >> 20} MB free, the Fast DDS profile wants {NEEDED >> 20}: not used, and large "
+            "pictures may get lost; in a container give --shm-size=512m"
+        )
+    return {PROFILE_VARIABLE: str(FASTDDS_PROFILE)}, ""

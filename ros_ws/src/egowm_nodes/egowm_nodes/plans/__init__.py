@@ -1,0 +1,1 @@
+"""What predictions are made with: action rows, paths, joint trajectories, velocities; put on the model's ticks."""

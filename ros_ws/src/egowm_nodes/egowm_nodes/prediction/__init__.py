@@ -1,0 +1,1 @@
+"""The parts of the world model's node: live context, predictor, parameters, diagnostics, pictures."""

@@ -1,0 +1,1 @@
+"""What every node here is made of: lifecycle, executor, worker, parameters, notices, diagnostics. Knows no model."""
