@@ -28,7 +28,7 @@ class Link:
     length: float
     radius: float
     rgb: tuple[float, ...]
-    joints: dict[str, str] = field(default_factory=dict)
+    joints: dict[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rgb", tuple(float(value) for value in self.rgb))
@@ -59,7 +59,7 @@ class OwnBody:
 
     neck: tuple[float, ...]
     camera: tuple[float, ...]
-    neck_joints: dict[str, str]
+    neck_joints: dict[str, str] = field(hash=False)
     chains: tuple[Chain, ...]
 
     def __post_init__(self) -> None:

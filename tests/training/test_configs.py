@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from egowm_core import load_embodiment
 from egowm_core.adapt import adapt_backbone
+from egowm_core.checkpoint import load_checkpoint
 from egowm_core.models.adapter_config import AdapterConfig
 from egowm_core.models.registry import build_denoiser, denoiser_config
 from egowm_core.models.vae import FrameAutoencoder, vae_config_from_dict
@@ -26,6 +28,7 @@ COMPARISONS = sorted(path.name for path in CONFIGS.glob("*.yaml") if "variants" 
 RUNS = sorted(path.name for path in CONFIGS.glob("*.yaml") if "denoiser_run" in read_yaml(path))
 SMALL = {"base_3dof.yaml": "base_3dof", "small_base_3dof.yaml": "base_3dof", "small_humanoid_g1.yaml": "unitree_g1_26"}
 SVD, COSMOS = ("svd", (32, 48), 8, 1e-5), ("cosmos", (32, 48), 16, 1e-6)
+EMBEDDED = "humanoid_25dof.yaml"  # from the embedded mobile base's weights
 PAPER = {
     "svd_base_3dof.yaml": ("base_3dof", *SVD),
     "svd_humanoid_25dof.yaml": ("humanoid_25dof", *SVD),
@@ -39,7 +42,7 @@ def resolves(config: TrainConfig) -> AdapterConfig:
 
 
 def test_every_run_is_known_here() -> None:
-    assert set(RUNS) == {*PAPER, *SMALL} and COMPARISONS
+    assert set(RUNS) == {*PAPER, *SMALL, EMBEDDED} and COMPARISONS
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -61,6 +64,17 @@ def test_small_runs_fit_their_robot(name: str) -> None:
     vae, camera = FrameAutoencoder(vae_config_from_dict(config.vae)), robot.camera()
     made = (vae.latent_channels, camera.height // vae.downscale, camera.width // vae.downscale)
     assert made == (fields.latent_channels, fields.latent_height, fields.latent_width)
+
+
+def test_the_humanoid_keeps_the_embedded_backbone_and_gets_an_action_path_of_its_own() -> None:
+    config, robot = load_train_config(CONFIGS / EMBEDDED), load_embodiment("humanoid_25dof")
+    assert not config.vae and config.denoiser_run.init_from == "embedded:base_3dof"
+    base = load_checkpoint("embedded:base_3dof")
+    denoiser = initial_denoiser(config, robot)
+    assert denoiser.state_encoder is not None
+    kept = {f"denoiser.{name}": value for name, value in denoiser.state_dict().items()}
+    shared = [name for name in base.weights if name.startswith("denoiser.unet.")]
+    assert shared and all(torch.equal(kept[name], base.weights[name].float()) for name in shared)
 
 
 @pytest.mark.parametrize("name", COMPARISONS)

@@ -43,7 +43,9 @@ def test_rows_are_those_that_the_robot_allows(humanoid: tuple[WorldModel, Path, 
     model, data, _ = humanoid
     clips = choose_clips(data, model, count=3, horizon=4, min_motion=0.0, seed=0)
     table = evaluate(model, clips, horizons=(2, 4), num_denoising_steps=1, batch_size=2)
-    assert list(table) == ["model", "model_wrong_actions", "copy_last", "autoencoder"]
+    assert list(table) == [
+        "model", "model_wrong_actions", "copy_last", "warp_only", "rotation_only", "autoencoder",
+    ]  # fmt: skip
     assert table["model"]["psnr"]["4"] > 0
     assert "| copy_last |" in format_table(table, (2, 4))
 

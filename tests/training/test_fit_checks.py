@@ -112,10 +112,14 @@ def test_latents_are_checked_before_the_autoencoder_is_trained(data: Path, tmp_p
         refuse(configured(data, tmp_path / "out", **changes), message, ConfigError)
 
 
-def test_geometry_is_for_robots_that_drive_on_a_plane(tmp_path: Path) -> None:
+def test_geometry_is_for_robots_that_say_how_their_camera_moves(tmp_path: Path) -> None:
     humanoid = small_dataset(tmp_path / "data", embodiment=robot(5.0, "unitree_g1_26"), states=26)
     changes = {"denoiser": {"context_warp": True}, "denoiser_run": {"warp_shares": {"floor": 1.0}}}
-    refuse(configured(humanoid, tmp_path / "out", **changes), "moves by 'sum'; leave them out", ConfigError)
+    refuse(
+        configured(humanoid, tmp_path / "out", **changes),
+        "doesn't say .moves_forward, turns_left, tilts_down.",
+        ConfigError,
+    )
 
 
 def test_a_full_disk_is_seen_before_it_is_full(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
