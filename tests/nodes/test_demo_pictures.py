@@ -16,10 +16,10 @@ pytest.importorskip("av")
 pytest.importorskip("matplotlib")
 
 from egowm_core.errors import DataError
-from egowm_nodes.demo import figures, processes, report, strip, video
+from egowm_nodes.demo import figures, report, strip, video
 from egowm_nodes.demo import session as session_module
 from egowm_nodes.demo.session import Judgement, Picture, Prediction, Session
-from egowm_nodes.launching import node_table
+from egowm_nodes.launching import node_table, processes
 
 TICK_NS = 250_000_000
 
