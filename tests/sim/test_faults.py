@@ -12,7 +12,7 @@ from rosbags.highlevel import AnyReader
 from egowm_sim.backend import SimulationError
 from egowm_sim.faults import RANGES, Fault, FaultKind, FaultPlan, parse_fault, parse_order
 from egowm_sim.record import Drive, main, record_drive
-from egowm_sim.simulation import START_NS
+from egowm_sim.robot_simulation import START_NS
 
 
 def test_text_and_fault_are_two_ways_of_writing_one_thing() -> None:

@@ -15,7 +15,8 @@ from egowm_sim.backend import SimulationError
 from egowm_sim.faults import FaultKind, parse_fault
 from egowm_sim.faulty import FaultySimulation
 from egowm_sim.lens import Lens
-from egowm_sim.simulation import Observation, Simulation
+from egowm_sim.robot_simulation import Observation
+from egowm_sim.simulation import Simulation
 
 SEED, SIZE = 10, {"height": 96, "width": 128}
 OF_THE_CAMERA = [

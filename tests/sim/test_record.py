@@ -14,7 +14,7 @@ from egowm_sim import record
 from egowm_sim.bag import RobotBag
 from egowm_sim.beat import Beat
 from egowm_sim.record import Drive, main, record_drive
-from egowm_sim.simulation import START_NS
+from egowm_sim.robot_simulation import START_NS
 
 
 def _messages(path: Path) -> list[tuple[str, int, bytes]]:

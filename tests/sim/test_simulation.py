@@ -11,7 +11,8 @@ from egowm_core.geometry import se2_delta, wrap_angle
 from egowm_sim import camera
 from egowm_sim.backend import SimulationError
 from egowm_sim.robot import ROBOT_GROUP, WheelOdometry, wheel_speeds
-from egowm_sim.simulation import Observation, Simulation
+from egowm_sim.robot_simulation import Observation
+from egowm_sim.simulation import Simulation
 
 SEED = 10
 

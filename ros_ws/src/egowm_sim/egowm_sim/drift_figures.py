@@ -21,7 +21,7 @@ from egowm_core.drift import BaselineLearner, Cause, DriftBaseline, DriftDetecto
 from egowm_core.drift.plans import PlanBook
 from egowm_sim.drift_runs import Watched, held_plans
 from egowm_sim.faults import FaultKind, parse_fault
-from egowm_sim.simulation import START_NS
+from egowm_sim.robot_simulation import START_NS
 
 WINDOW_S = 5.0
 QUIET_S = 5.0  # alarms closer than this are one

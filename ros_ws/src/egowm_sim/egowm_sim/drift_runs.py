@@ -25,7 +25,7 @@ from egowm_core.types import ActionSource
 from egowm_core.world_model import WorldModel
 from egowm_sim.faults import Fault, FaultKind, parse_fault
 from egowm_sim.record import Drive, record_drive
-from egowm_sim.simulation import START_NS
+from egowm_sim.robot_simulation import START_NS
 
 HORIZONS = (2, 4, 8)
 FAULT_AT_S, FAULT_DRIVE_S, FREE_DRIVE_S = 20.0, 40.0, 60.0

@@ -20,9 +20,10 @@ from egowm_sim.faults import MOST_PEOPLE, RANGES, Fault, FaultChange, FaultKind,
 from egowm_sim.lens import Lens
 from egowm_sim.people import Walker, draw_person, limb_pose
 from egowm_sim.robot import WHEELS
+from egowm_sim.robot_simulation import START_NS, TICK_S, TIMESTEP_S, Instant
 from egowm_sim.rooms import Room
 from egowm_sim.scene import Scene, build_scene
-from egowm_sim.simulation import START_NS, TICK_S, TIMESTEP_S, Instant, Simulation
+from egowm_sim.simulation import Simulation
 from egowm_sim.view import Truth
 
 DRAG = 430.0  # N s/m of a body that sits on a sill: all the grip there is (170 N) moves it at 0.4 m/s

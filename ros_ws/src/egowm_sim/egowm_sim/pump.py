@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egowm_sim.backend import SimulationError
-from egowm_sim.simulation import Instant, Simulation
+from egowm_sim.robot_simulation import Instant, RobotSimulation
 
 Sink = Callable[[NDArray[np.uint8], Instant], None]
 
@@ -25,7 +25,7 @@ class CameraPump:
         SimulationError: no OpenGL back end works (on construction).
     """
 
-    def __init__(self, simulation: Simulation, deliver: Sink) -> None:
+    def __init__(self, simulation: RobotSimulation, deliver: Sink) -> None:
         self._simulation, self._deliver = simulation, deliver
         self._requests: queue.Queue[Instant | None] = queue.Queue()
         self._idle = threading.Event()

@@ -38,7 +38,7 @@ def record_drive(drive: Drive) -> Figures:
     from egowm_sim.bag import RobotBag
     from egowm_sim.driver import CONTROL_PERIOD_S, WanderingDriver
     from egowm_sim.faulty import FaultySimulation
-    from egowm_sim.simulation import TICK_S
+    from egowm_sim.robot_simulation import TICK_S
 
     started = time.perf_counter()
     frames, distance_m = 0, 0.0

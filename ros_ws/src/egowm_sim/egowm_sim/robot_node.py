@@ -31,7 +31,7 @@ from egowm_sim import messages
 from egowm_sim.backend import SimulationError
 from egowm_sim.beat import Beat
 from egowm_sim.pump import CameraPump
-from egowm_sim.simulation import TICK_S, Instant
+from egowm_sim.robot_simulation import TICK_S, Instant
 
 PHYSICS_PERIOD_S = 0.02
 MOST_CATCH_UP_S = 0.5  # a longer stall of the machine is skipped, not made up for

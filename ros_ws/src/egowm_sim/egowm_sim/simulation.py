@@ -7,55 +7,20 @@ starts at ``start_ns`` and moves only with ``step``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from egowm_core.geometry import yaw_from_quaternion
 from egowm_sim.backend import SimulationError, mujoco
 from egowm_sim.robot import Odometry, SpeedRamp, WheelOdometry, wheel_speeds
+from egowm_sim.robot_simulation import START_NS, TICK_S, TIMESTEP_S, Pose, RobotSimulation
 from egowm_sim.rooms import Room, generate_room
 from egowm_sim.scene import Scene, build_scene
-from egowm_sim.view import CameraView, Truth
 
-TIMESTEP_S = 0.005
-TICK_S = 0.01  # how often the wheels get a new set speed
-START_NS = 1_700_000_000_000_000_000
 SETTLE_TICKS = 30
 
 
-@dataclass(frozen=True)
-class Pose:
-    """True pose in the room (m, rad) and true body twist (m/s, rad/s)."""
-
-    x: float
-    y: float
-    yaw: float
-    v: float
-    w: float
-
-
-@dataclass(frozen=True)
-class Instant:
-    """Odometry and true pose of one instant."""
-
-    odometry: Odometry
-    pose: Pose
-    stamp_ns: int
-
-
-@dataclass(frozen=True)
-class Observation:
-    """``image`` (H,W,3) uint8 RGB with the odometry and true pose of the same instant."""
-
-    image: NDArray[np.uint8]
-    odometry: Odometry
-    pose: Pose
-    stamp_ns: int
-
-
-class Simulation(CameraView):
+class Simulation(RobotSimulation):
     """A room, a robot and its camera, all of ``seed``.
 
     Args:
@@ -68,11 +33,7 @@ class Simulation(CameraView):
     """
 
     def __init__(self, *, seed: int, height: int = 240, width: int = 320, start_ns: int = START_NS) -> None:
-        if seed < 0:
-            raise SimulationError(f"seed is {seed}; expected 0 or more")
-        if not (16 <= height <= 2160 and 16 <= width <= 3840):
-            raise SimulationError(f"image size is {height}x{width}; expected between 16x16 and 2160x3840")
-        self.seed, self.height, self.width = seed, height, width
+        super().__init__(seed=seed, height=height, width=width, start_ns=start_ns)
         self.room = generate_room(seed)
         rng = np.random.default_rng([seed, 0x0B07])
         x, y = self.room.floor_map.random_free(rng)
@@ -82,22 +43,9 @@ class Simulation(CameraView):
         self._data = mujoco.MjData(self._model)
         self._base = self._model.body("base").id
         self._wheels = np.array([self._model.joint(name).qposadr[0] for name in ("left", "right")])
-        self._substeps = round(TICK_S / TIMESTEP_S)
         mujoco.mj_step(self._model, self._data, SETTLE_TICKS * self._substeps)
-        self.start_ns = start_ns
-        self._ticks = 0
         self._ramp = SpeedRamp()
         self._odometry = WheelOdometry(rng, angles=self._data.qpos[self._wheels], stamp_ns=start_ns)
-
-    @property
-    def stamp_ns(self) -> int:
-        """Simulated time now."""
-        return self.start_ns + self._ticks * round(TICK_S * 1e9)
-
-    def shift_clock(self, by_ns: int) -> None:
-        """Move the stamps of now and all that follows by ``by_ns`` (a start elsewhere, a stall); nothing else moves."""
-        self.start_ns += by_ns
-        self._odometry.shift_clock(by_ns)
 
     @property
     def command(self) -> tuple[float, float]:
@@ -121,28 +69,12 @@ class Simulation(CameraView):
             self._ticked()
         return self._odometry.update(self._data.qpos[self._wheels], self.stamp_ns)
 
-    def odometry(self) -> Odometry:
-        """Wheel odometry of the last step."""
-        return self._odometry.now
-
     def pose(self) -> Pose:
         """True pose and twist."""
         x, y, _, qw, qx, qy, qz = self._data.qpos[:7]
         yaw = yaw_from_quaternion(qx, qy, qz, qw)
         vx, vy = self._data.qvel[:2]
         return Pose(float(x), float(y), yaw, float(vx * math.cos(yaw) + vy * math.sin(yaw)), float(self._data.qvel[5]))
-
-    def observe(self) -> Observation:
-        """The camera's picture with odometry and true pose, now."""
-        self.open_camera()
-        instant = self.snapshot()
-        return Observation(self.render(), instant.odometry, instant.pose, instant.stamp_ns)
-
-    def truth(self) -> Truth:
-        """Structure ids and depth of the camera's picture, now."""
-        self.open_camera()
-        self.snapshot()
-        return self.render_truth()
 
     # ---- hooks of faulty.py: what differs where things go wrong --------------------------------------------------
 
@@ -157,11 +89,6 @@ class Simulation(CameraView):
     def _ticked(self) -> None:
         """A tick has passed."""
         self._ticks += 1
-
-    def snapshot(self) -> Instant:
-        """Take the present poses for the next ``render``; from the thread that steps, while none renders."""
-        self.look(self._data)
-        return Instant(self.odometry(), self.pose(), self.stamp_ns)
 
     def contacts(self) -> int:
         """How many contacts the robot's body has now with anything but the floor (bumps)."""

@@ -13,7 +13,7 @@ from egowm_sim.driver import CONTROL_PERIOD_S
 from egowm_sim.humanoid.body import JOINT_NAMES
 from egowm_sim.humanoid.operator import HumanoidOperator
 from egowm_sim.humanoid.simulation import HumanoidSimulation
-from egowm_sim.simulation import TICK_S
+from egowm_sim.robot_simulation import TICK_S
 
 JOINT_RATE_HZ, PLAN_RATE_HZ, PLAN_S = 50.0, 2.0, 2.0
 HEAD_OPTICAL_FRAME = "head_camera_optical_frame"

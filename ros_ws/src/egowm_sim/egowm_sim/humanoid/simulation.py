@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,9 @@ from egowm_sim.humanoid.body import (
     add_humanoid,
 )
 from egowm_sim.humanoid.workplace import Workplace, generate_workplace
-from egowm_sim.robot import Odometry, SpeedRamp, WheelOdometry, wheel_speeds
+from egowm_sim.robot import SpeedRamp, WheelOdometry, wheel_speeds
+from egowm_sim.robot_simulation import START_NS, TICK_S, TIMESTEP_S, Pose, RobotSimulation
 from egowm_sim.scene import Scene, furnished
-from egowm_sim.simulation import START_NS, TICK_S, TIMESTEP_S, Instant, Observation, Pose
-from egowm_sim.view import CameraView, Truth
 
 Vector = NDArray[np.float64]
 HOME: Vector = np.array(
@@ -54,7 +54,7 @@ class JointReading:
     names: tuple[str, ...] = JOINT_NAMES
 
 
-class HumanoidSimulation(CameraView):
+class HumanoidSimulation(RobotSimulation):
     """A workplace, a humanoid and the camera in its head, all of ``seed``.
 
     Args:
@@ -67,41 +67,30 @@ class HumanoidSimulation(CameraView):
     """
 
     def __init__(self, *, seed: int, height: int = 240, width: int = 320, start_ns: int = START_NS) -> None:
-        if seed < 0:
-            raise SimulationError(f"seed is {seed}; expected 0 or more")
-        if not (16 <= height <= 2160 and 16 <= width <= 3840):
-            raise SimulationError(f"image size is {height}x{width}; expected between 16x16 and 2160x3840")
-        self.seed, self.height, self.width = seed, height, width
+        super().__init__(seed=seed, height=height, width=width, start_ns=start_ns)
         self.workplace = generate_workplace(seed)
         self.room = self.workplace.room
         self.scene = _build(self.workplace, height=height, width=width)
         self.model = model = self.scene.model
-        self.data = mujoco.MjData(model)
+        self._data = mujoco.MjData(model)
         self._joint_q = np.array([model.joint(name).qposadr[0] for name in _driven()])
         self._joint_v = np.array([model.joint(name).dofadr[0] for name in _driven()])
         self._base_q = np.array([model.joint(name).qposadr[0] for name in BASE])
         self._base_v = np.array([model.joint(name).dofadr[0] for name in BASE])
         self._origin = self.workplace.stand
-        self._substeps = round(TICK_S / TIMESTEP_S)
         self._targets = HOME.copy()
-        self.data.qpos[self._joint_q] = self._to_motors(HOME)
-        self.data.ctrl[:] = np.concatenate([self._to_motors(HOME), np.zeros(3)])
-        mujoco.mj_step(model, self.data, 60 * self._substeps)
-        self.start_ns, self._ticks = start_ns, 0
+        self._data.qpos[self._joint_q] = self._to_motors(HOME)
+        self._data.ctrl[:] = np.concatenate([self._to_motors(HOME), np.zeros(3)])
+        mujoco.mj_step(model, self._data, 60 * self._substeps)
         self._ramp = SpeedRamp()
         self._wheels = np.zeros(2)  # angles of the wheels that the base would have
         rng = np.random.default_rng([seed, 0x0B07])
         self._odometry = WheelOdometry(rng, angles=self._wheels, stamp_ns=start_ns)
 
     @property
-    def stamp_ns(self) -> int:
-        """Simulated time now."""
-        return self.start_ns + self._ticks * round(TICK_S * 1e9)
-
-    def shift_clock(self, by_ns: int) -> None:
-        """Move the stamps of now and all that follows by ``by_ns``; nothing else moves."""
-        self.start_ns += by_ns
-        self._odometry.shift_clock(by_ns)
+    def data(self) -> Any:
+        """MuJoCo's state, for who looks closer."""
+        return self._data
 
     @property
     def targets(self) -> Vector:
@@ -128,11 +117,11 @@ class HumanoidSimulation(CameraView):
         for _ in range(ticks):
             self._targets += np.clip(wanted - self._targets, -_SPEED * TICK_S, _SPEED * TICK_S)
             speed, turn = self._ramp.advance(v, w, TICK_S)
-            yaw = float(self.data.qpos[self._base_q[2]])
-            self.data.ctrl[:] = [
+            yaw = float(self._data.qpos[self._base_q[2]])
+            self._data.ctrl[:] = [
                 *self._to_motors(self._targets), speed * math.cos(yaw), speed * math.sin(yaw), turn,
             ]  # fmt: skip
-            mujoco.mj_step(self.model, self.data, self._substeps)
+            mujoco.mj_step(self.model, self._data, self._substeps)
             self._ticks += 1
             pose = self.pose()
             self._wheels += np.array(wheel_speeds(pose.v, pose.w)) * TICK_S
@@ -141,42 +130,21 @@ class HumanoidSimulation(CameraView):
 
     def reading(self) -> JointReading:
         """Encoders and the base's measured velocities, now."""
-        positions = self._from_motors(self.data.qpos[self._joint_q])
-        velocities = self._from_motors(self.data.qvel[self._joint_v])
+        positions = self._from_motors(self._data.qpos[self._joint_q])
+        velocities = self._from_motors(self._data.qvel[self._joint_v])
         odometry = self.odometry()
         return JointReading(self.stamp_ns, np.append(positions, [odometry.v, odometry.w]), velocities)
-
-    def odometry(self) -> Odometry:
-        """Dead reckoning of the last step."""
-        return self._odometry.now
 
     def pose(self) -> Pose:
         """The base's true pose and twist in the room."""
         # the body's own frame stands at the workplace, turned; its joints move in that frame
-        along, aside, turned = self.data.qpos[self._base_q]
-        forward, left, w = self.data.qvel[self._base_v]
+        along, aside, turned = self._data.qpos[self._base_q]
+        forward, left, w = self._data.qvel[self._base_v]
         x0, y0, yaw0 = self._origin
         x = x0 + along * math.cos(yaw0) - aside * math.sin(yaw0)
         y = y0 + along * math.sin(yaw0) + aside * math.cos(yaw0)
         v = forward * math.cos(turned) + left * math.sin(turned)
         return Pose(float(x), float(y), float(math.remainder(yaw0 + turned, 2 * math.pi)), float(v), float(w))
-
-    def observe(self) -> Observation:
-        """The head camera's picture with odometry and true pose, now."""
-        self.open_camera()
-        instant = self.snapshot()
-        return Observation(self.render(), instant.odometry, instant.pose, instant.stamp_ns)
-
-    def truth(self) -> Truth:
-        """Structure ids and depth of the camera's picture, now; the robot's own body is background."""
-        self.open_camera()
-        self.snapshot()
-        return self.render_truth()
-
-    def snapshot(self) -> Instant:
-        """Take the present poses for the next ``render``; from the thread that steps, while none renders."""
-        self.look(self.data)
-        return Instant(self.odometry(), self.pose(), self.stamp_ns)
 
     @staticmethod
     def _to_motors(joints: Vector) -> Vector:
