@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,11 +15,12 @@ from rclpy.signals import SignalHandlerOptions
 
 from egowm_core.errors import ConfigError, ScoreError
 from egowm_nodes.drift.params import DriftMonitorParams
+from egowm_nodes.launching.node_table import CONFIG_DIR
 from egowm_nodes.prediction.params import WorldModelParams
 from egowm_nodes.runtime import params
 
 KINDS = {"world_model": WorldModelParams, "drift_monitor": DriftMonitorParams}
-CONFIG = Path(params.__file__).parent / "config"
+CONFIG = CONFIG_DIR
 
 
 @pytest.fixture
