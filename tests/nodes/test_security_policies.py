@@ -15,7 +15,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("egowm_msgs", reason="pip install ./ros_ws/src/egowm_msgs")
 
 from egowm_nodes.launching import node_table
-from egowm_nodes.stress.probe import Probe
+from egowm_nodes.stress.probe import Probe, StressError
 from egowm_nodes.stress.system import System
 from tests.fixtures.tiny_checkpoint import save_tiny_checkpoint
 from tests.nodes.rig import DOMAIN
@@ -106,6 +106,6 @@ def test_a_policy_allows_what_the_node_uses_and_nothing_more(graph: Probe, name:
     wanted = allowed(name) - UNUSED[name]
     try:
         graph.until(lambda: used() - UNUSED[name] == wanted, "the graph to be known", timeout_s=20.0)
-    except Exception:
+    except StressError:
         assert used() - UNUSED[name] == wanted  # shows which
         raise

@@ -11,7 +11,6 @@ Knows publishers and a clock; what is due when is ``replay.playback``'s, how a m
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
@@ -19,14 +18,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.duration import Duration
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from rclpy.signals import SignalHandlerOptions
 from trajectory_msgs.msg import JointTrajectory
 
 from egowm_core.data.values import IMAGE_TYPES
@@ -34,6 +29,7 @@ from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import EgowmError
 from egowm_nodes.replay.messages import MESSAGE_TYPES, message_of, trajectory_message
 from egowm_nodes.replay.playback import Recording, look, timetable
+from egowm_nodes.runtime.main_loop import spin
 
 LAST_DELIVERY_S = 2.0
 MOTION_DEPTH = 50  # joint states come hundreds a second
@@ -177,28 +173,16 @@ def _described(recording: Recording) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns 0 at the end of the recording or after a signal, 1 if it cannot be played."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    rclpy.init(args=list(argv) if argv is not None else None, signal_handler_options=SignalHandlerOptions.NO)
-    node: Replay | None = None
-    executor = SingleThreadedExecutor()
-    try:
-        node = Replay()
-        executor.add_node(node)
-        while not stop.is_set() and not node.done.is_set():
-            executor.spin_once(timeout_sec=0.1)
+
+    def done(node: Replay) -> bool:
         if node.error is not None:
             raise node.error
-    except (EgowmError, InvalidParameterValueException, InvalidParameterTypeException) as error:
-        print(f"replay: {error}", file=sys.stderr)
-        return 1
-    finally:
-        if node is not None:
-            node.close()
-        executor.shutdown()
-        rclpy.try_shutdown()
-    return 0
+        return node.done.is_set()
+
+    def report(node: Replay, key: str, text: str) -> None:
+        node.get_logger().error(text, throttle_duration_sec=5.0)
+
+    return spin(Replay, argv, name="replay", done=done, report=report, close=Replay.close)
 
 
 if __name__ == "__main__":

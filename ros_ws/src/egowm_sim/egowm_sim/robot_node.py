@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ TICK_NS = round(TICK_S * 1e9)
 TRANSPORTS = ("both", "raw", "compressed")
 
 
-class RobotNode(Node):
+class RobotNode(Node, ABC):
     """A node whose simulation keeps to the clock.
 
     Inheriting: make ``simulation`` of ``image_height`` x ``image_width`` pictures with ``start_ns=0``, then call
@@ -124,9 +125,9 @@ class RobotNode(Node):
         self.simulation.shift_clock(self.get_clock().now().nanoseconds)
         self.create_timer(PHYSICS_PERIOD_S, self._physics)
 
+    @abstractmethod
     def advance(self, seconds: float) -> None:
         """Move the simulation on (a multiple of TICK_S)."""
-        raise NotImplementedError
 
     def send_transforms(self, transforms: Sequence[TransformStamped]) -> None:
         """Publish moving frames on /tf, where tf2_msgs is installed."""

@@ -1,0 +1,77 @@
+"""The main loop of every node here: own signal handlers, one steady executor, exit code 0 after SIGINT or SIGTERM.
+
+A callback that raises, and a message that cannot be taken, is reported and the node lives on; what a killed node left
+in shared memory is given back at the start. Knows no node.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import rclpy
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from egowm_core.errors import EgowmError
+from egowm_nodes.runtime import heap, shared_memory
+from egowm_nodes.runtime.steady_executor import SteadyExecutor
+
+SPIN_S = 0.2
+N = TypeVar("N", bound=Node)
+
+
+def spin(
+    make: Callable[[], N],
+    argv: Sequence[str] | None,
+    *,
+    name: str,
+    report: Callable[[N, str, str], None],
+    close: Callable[[N], None],
+    begin: Callable[[N], object] = lambda node: None,
+    done: Callable[[N], bool] = lambda node: False,
+) -> int:
+    """Spin the node that ``make`` makes until a signal comes or it is ``done``; returns the exit code.
+
+    ``begin`` is called once it can be spun, ``close`` at the end, ``report(node, key, text)`` on trouble. The code is 1
+    where ``make``, ``begin`` or ``done`` raises EgowmError, or the parameters are wrong.
+    """
+    heap.return_large_blocks()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(args=None if argv is None else list(argv), signal_handler_options=SignalHandlerOptions.NO)
+    node: N | None = None
+
+    def not_taken(topic: str, error: Exception) -> None:
+        if node is not None:
+            text = f"what came on {topic} could not be used: {type(error).__name__}: {error}"
+            report(node, "input: not taken", text)
+
+    executor = SteadyExecutor(on_error=not_taken)
+    try:
+        freed, size = shared_memory.sweep()
+        node = make()
+        if freed:
+            node.get_logger().info(f"{freed} shared memory segments of killed nodes given back, {size >> 20} MB")
+        executor.add_node(node)
+        begin(node)
+        while not stop.is_set() and not done(node):
+            try:
+                executor.spin_once(timeout_sec=SPIN_S)
+            except Exception:  # a node never dies of a message: told with its traceback, and counted
+                report(node, "callback", f"a callback failed:\n{traceback.format_exc()}")
+    except (EgowmError, InvalidParameterValueException, InvalidParameterTypeException) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if node is not None:
+            close(node)
+        executor.shutdown()
+        rclpy.try_shutdown()
+    return 0
