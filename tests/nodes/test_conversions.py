@@ -19,6 +19,7 @@ from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import DataError
 from egowm_core.types import ActionSequence, ActionSource, Frames, Rollout
 from egowm_nodes import conversions
+from egowm_nodes.drift.messages import drift_message
 from egowm_nodes.plans.messages import plan_from_message
 from egowm_nodes.runtime.diagnostics import Level, Status
 from egowm_nodes.runtime.status_messages import diagnostics_message
@@ -107,7 +108,7 @@ def test_drift_and_diagnostics_messages():
     report = DriftReport(
         DriftState.WARN, "why", cause=Cause.CAMERA_MOVED, alarm=1.25, channels={"motion": 0.5, "jump": 1.25}
     )
-    drift = conversions.drift_message(
+    drift = drift_message(
         report,
         stamp_ns=START,
         frame_id="optical",

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from egowm_msgs.msg import ActionSequence as ActionSequenceMsg
-from egowm_msgs.msg import Drift as DriftMsg
 from egowm_msgs.msg import Rollout as RolloutMsg
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -19,7 +18,6 @@ from std_msgs.msg import Header
 from egowm_core.channels import Camera
 from egowm_core.data.images import decode_image
 from egowm_core.data.preprocess import Preprocess
-from egowm_core.drift import DriftReport, DriftState
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import DataError, EmbodimentError
 from egowm_core.types import (
@@ -34,19 +32,12 @@ from egowm_core.types import (
 from egowm_nodes.pictures import encode_jpeg
 
 JPEG_FORMAT = "rgb8; jpeg compressed bgr8"  # as image_transport writes it
-_SOURCES = {
+SOURCES = {
     ActionSource.PLANNED: ActionSequenceMsg.PLANNED,
     ActionSource.HELD: ActionSequenceMsg.HELD,
     ActionSource.EXECUTED: ActionSequenceMsg.EXECUTED,
 }
-_SOURCES_BACK = {number: source for source, number in _SOURCES.items()}
-_STATES = {
-    DriftState.OK: DriftMsg.OK,
-    DriftState.WARN: DriftMsg.WARN,
-    DriftState.ERROR: DriftMsg.ERROR,
-    DriftState.STALE: DriftMsg.STALE,
-    DriftState.UNDEFINED: DriftMsg.UNDEFINED,
-}
+_SOURCES_BACK = {number: source for source, number in SOURCES.items()}
 _MAX_FRAMES = 512
 _MOST_DISTORTION, _LONGEST_NAME = 14, 64  # parameters and name, of the longest model there is
 
@@ -89,7 +80,7 @@ def action_message(actions: ActionSequence, embodiment: Embodiment, start_ns: in
         embodiment=embodiment.name,
         channels=list(embodiment.channel_names),
         rate_hz=embodiment.rate_hz,
-        source=_SOURCES[actions.source],
+        source=SOURCES[actions.source],
         data=actions.values.ravel().tolist(),
     )
 
@@ -201,39 +192,6 @@ def require_robot(message: RolloutMsg, embodiment: Embodiment) -> None:
             f"it is of another robot: {message.embodiment or 'unnamed'} with channels {_brief(channels)}, expected"
             f" {embodiment.name} with {_brief(embodiment.channel_names)}; set parameter embodiment as the world model's"
         )
-
-
-def drift_message(
-    report: DriftReport,
-    *,
-    stamp_ns: int,
-    frame_id: str,
-    source: ActionSource,
-    context_stamp_ns: int,
-    scs: Mapping[int, float],
-    baseline_scs: Mapping[int, float],
-    num_structures: Mapping[int, int],
-    psnr: Mapping[int, float],
-) -> DriftMsg:
-    """One judgement under the state of ``report``; ``scs``, ``num_structures`` and ``psnr`` share their horizons."""
-    horizons = sorted(scs)
-    return DriftMsg(
-        header=header(stamp_ns, frame_id),
-        state=_STATES[report.state],
-        reason="" if report.state is DriftState.OK else report.reason,
-        cause=report.cause.value,
-        alarm=report.alarm,
-        channels=list(report.channels),
-        strengths=list(report.channels.values()),
-        lag_s=math.nan if report.lag_s is None else report.lag_s,
-        source=_SOURCES[source],
-        context_stamp=time_message(context_stamp_ns),
-        horizons=horizons,
-        scs=[scs[h] for h in horizons],
-        baseline_scs=[baseline_scs.get(h, math.nan) for h in horizons],
-        structures=[num_structures[h] for h in horizons],
-        psnr=[psnr[h] for h in horizons],
-    )
 
 
 def action_values(message: ActionSequenceMsg) -> FloatArray:

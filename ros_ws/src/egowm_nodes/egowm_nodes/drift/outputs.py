@@ -23,6 +23,7 @@ from egowm_core.types import ActionSource, Rollout
 from egowm_nodes import conversions
 from egowm_nodes.drift.history import SPAN_S, Moment, draw_history
 from egowm_nodes.drift.markers import path_markers, state_marker
+from egowm_nodes.drift.messages import drift_message
 from egowm_nodes.drift.status import verdict
 from egowm_nodes.pictures import add_caption
 
@@ -51,7 +52,7 @@ class DriftOutputs:
         evidence = judgement.evidence
         self._remember(report, evidence.source, evidence.scs, usual)
         self._drift.publish(
-            conversions.drift_message(
+            drift_message(
                 report,
                 stamp_ns=int(evidence.stamps_ns[-1]),
                 frame_id=frame_id,
@@ -67,7 +68,7 @@ class DriftOutputs:
     def silence(self, report: DriftReport, *, stamp_ns: int, frame_id: str) -> None:
         """Publish a state that no comparison made: they have stopped coming."""
         self._drift.publish(
-            conversions.drift_message(
+            drift_message(
                 report,
                 stamp_ns=stamp_ns,
                 frame_id=frame_id,
