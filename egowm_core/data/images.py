@@ -19,6 +19,7 @@ from egowm_core.types import ImageArray
 MAX_SIDE = 8192
 MAX_PIXELS = 1 << 25  # 8K UHD fits; a few bytes of JPEG or PNG may claim any size
 MAX_SCANS = 100  # a progressive JPEG has about ten; every further one costs a pass over the whole picture
+MAX_SCANNED = 1 << 27  # pixels times scans
 
 
 @dataclass(frozen=True)
@@ -187,10 +188,13 @@ def _check_compressed(data: NDArray[np.uint8], image_format: str) -> None:
         raise DataError(f"format {image_format!r} is a depth image; choose the colour image topic")
     head = data[:24].tobytes()
     if head.startswith(_JPEG_MAGIC):
-        _check_size(*_jpeg_size(data))
+        height, width = _jpeg_size(data)
+        _check_size(height, width)
         scans = data.tobytes().count(_JPEG_SCAN)
-        if scans > MAX_SCANS:
-            raise DataError(f"JPEG has {scans} scans, expected at most {MAX_SCANS}: it is made to keep readers busy")
+        if scans > (most := min(MAX_SCANS, MAX_SCANNED // (height * width))):
+            raise DataError(
+                f"JPEG of {height}x{width} has {scans} scans, expected at most {most}: it is made to keep readers busy"
+            )
         tail = data[-1024:].tobytes().rstrip(b"\x00")
         if b"\xff\xd9" not in tail[-64:]:
             raise DataError(f"JPEG of {data.size} bytes has no end marker: it was cut short; drop it")

@@ -72,6 +72,11 @@ def test_a_picture_of_endless_scans_is_refused() -> None:
     scan = progressive[progressive.find(b"\xff\xda") : -2]
     with pytest.raises(DataError, match="keep readers busy"):
         decode_compressed(progressive[:-2] + scan * (MAX_SCANS + 1) + b"\xff\xd9")
+    huge = bytearray(progressive)
+    at = huge.find(b"\xff\xc2")
+    huge[at + 5 : at + 9] = struct.pack(">HH", 4096, 8192)  # the same ten scans are too many of a picture that large
+    with pytest.raises(DataError, match="expected at most 4"):
+        decode_compressed(bytes(huge))
 
 
 @pytest.mark.parametrize("height, width, step", [(2**32 - 1, 2**32 - 1, 2**32 - 1), (0, 0, 0), (8192, 8192, 3 * 8192)])

@@ -6,28 +6,21 @@ particular: who inherits makes the simulation, moves it and publishes what only 
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import rclpy
 from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry as OdometryMsg
 from numpy.typing import NDArray
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from egowm_core.errors import EgowmError
+from egowm_nodes.runtime.main_loop import spin
 from egowm_sim import messages
 from egowm_sim.backend import SimulationError
 from egowm_sim.beat import Beat
@@ -36,6 +29,7 @@ from egowm_sim.robot_simulation import TICK_S, Instant
 
 PHYSICS_PERIOD_S = 0.02
 MOST_CATCH_UP_S = 0.5  # a longer stall of the machine is skipped, not made up for
+LONGEST_TEXT = 2000  # characters of a log line
 TICK_NS = round(TICK_S * 1e9)
 TRANSPORTS = ("both", "raw", "compressed")
 
@@ -217,28 +211,8 @@ class RobotNode(Node, ABC):
 
 def run(make: Callable[[], RobotNode], name: str, argv: Sequence[str] | None = None) -> int:
     """Run a robot until SIGINT or SIGTERM; returns 0 after a stop by signal, 1 if it cannot run."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    rclpy.init(args=list(argv) if argv is not None else None, signal_handler_options=SignalHandlerOptions.NO)
-    robot: RobotNode | None = None
-    executor = SingleThreadedExecutor()
-    try:
-        robot = make()
-        executor.add_node(robot)
-        while not stop.is_set():
-            try:
-                executor.spin_once(timeout_sec=0.2)
-            except SimulationError:
-                raise
-            except Exception as error:  # of a message that can't be taken or a request that can't be answered
-                robot.get_logger().error(f"a callback failed: {error!r}"[:500], throttle_duration_sec=5.0)
-    except (EgowmError, InvalidParameterValueException, InvalidParameterTypeException) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 1
-    finally:
-        if robot is not None:
-            robot.close()
-        executor.shutdown()
-        rclpy.try_shutdown()
-    return 0
+
+    def report(robot: RobotNode, _: str, text: str) -> None:
+        robot.get_logger().error(text[:LONGEST_TEXT], throttle_duration_sec=5.0)
+
+    return spin(make, argv, name=name, report=report, close=RobotNode.close, fatal=(SimulationError,))

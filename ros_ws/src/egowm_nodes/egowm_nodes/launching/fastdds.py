@@ -12,6 +12,7 @@ from pathlib import Path
 from egowm_nodes.launching.node_table import FASTDDS_PROFILE
 
 PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+QUEUES_VARIABLE = "RMW_FASTRTPS_USE_QOS_FROM_XML"  # without it rmw_fastrtps overrules how queues keep their memory
 SHARED_MEMORY = Path("/dev/shm")
 NEEDED = 256 << 20  # bytes: a 20 MB segment for each of a handful of participants, with room
 
@@ -30,4 +31,4 @@ def profile(environment: Mapping[str, str], *, shared_memory: Path = SHARED_MEMO
             f"{shared_memory} has {free >> 20} MB free, the Fast DDS profile wants {NEEDED >> 20}: not used, and large "
             "pictures may get lost; in a container give --shm-size=512m"
         )
-    return {PROFILE_VARIABLE: str(FASTDDS_PROFILE)}, ""
+    return {PROFILE_VARIABLE: str(FASTDDS_PROFILE), QUEUES_VARIABLE: "1"}, ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +20,10 @@ from typing import IO
 import yaml
 
 from egowm_core.errors import EgowmError
-from egowm_nodes.launching.node_table import FASTDDS_PROFILE, NodeRun
+from egowm_nodes.launching import fastdds
+from egowm_nodes.launching.node_table import NodeRun
 
 STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 2.0))  # and how long each is given
-SHARED_MEMORY = Path("/dev/shm")
-SHARED_MEMORY_NEEDED = 256 << 20  # bytes: a 20 MB segment for each of a handful of participants, with room
 TAIL_LINES = 20
 _HEAVY = ("world_model",)  # gets the machine's threads; the others one each
 
@@ -55,13 +53,9 @@ def environment(*, domain_id: int) -> tuple[dict[str, str], list[str]]:
     Discovery stays on this machine and in a domain of its own; Fast DDS gets the profile with enough shared memory,
     unless the machine has too little of it (containers often have 64 MB).
     """
-    remarks = []
     made = {"ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "PYTHONUNBUFFERED": "1"}
-    if SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free >= SHARED_MEMORY_NEEDED:
-        made["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(FASTDDS_PROFILE)
-    else:
-        remarks.append(f"{SHARED_MEMORY} has less than {SHARED_MEMORY_NEEDED >> 20} MB free: Fast DDS profile not used")
-    return made, remarks
+    variables, remark = fastdds.profile({})
+    return made | variables, [remark] if remark else []
 
 
 def threads_for(name: str, cores: int) -> int:

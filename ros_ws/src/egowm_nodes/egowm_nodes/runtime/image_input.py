@@ -10,19 +10,20 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 
+from egowm_core.errors import DataError
 from egowm_nodes.runtime.diagnostics import InputWatch
+from egowm_nodes.runtime.wire_image import WireImage
 
 if TYPE_CHECKING:
     from egowm_nodes.runtime.managed_node import ManagedNode
 
 TRANSPORTS = ("both", "raw", "compressed")
-LONGEST_NAME = 255  # characters of a frame id or format: they are copied into all that is published
 _TAKE_OVER_S = 1.0
 _HEARD, _LOST = "images_heard", "images_lost"
 
 
 class ImageInput:
-    """Subscribes to ``image`` and/or ``image/compressed`` of ``node`` and calls ``take(message, arrived_s)``.
+    """Subscribes to ``image`` and/or ``image/compressed`` of ``node`` and calls ``take(WireImage, arrived_s)``.
 
     With ``both``, the transport that delivers first is taken and the other ignored until the first has been silent for
     a second: the same picture never counts twice. ``arrived_s`` is steady time. The queues are short: under a flood the
@@ -42,8 +43,9 @@ class ImageInput:
             node.create_subscription(
                 kind,
                 topic,
-                self._listener(name),
+                self._listener(name, kind),
                 qos_profile_sensor_data,
+                raw=True,
                 event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_lost),
             )
             for name, (topic, kind) in chosen.items()
@@ -74,20 +76,16 @@ class ImageInput:
     def _on_lost(self, event: Any) -> None:
         self.lost += int(event.total_count_change)
 
-    def _listener(self, name: str) -> Callable[[Any], None]:
-        def listen(message: Any) -> None:
+    def _listener(self, name: str, kind: type[Any]) -> Callable[[bytes], None]:
+        def listen(data: bytes) -> None:
             now_s = time.monotonic()
             if self._speaker not in (None, name) and now_s - self._heard_s < _TAKE_OVER_S:
                 return
-            texts = {"frame_id": message.header.frame_id, "format": getattr(message, "format", "")}
-            for what, text in texts.items():
-                if len(text) > LONGEST_NAME:
-                    self._node.report(
-                        f"input: {what}",
-                        f"image skipped: its {what} has {len(text)} characters, expected at most {LONGEST_NAME};"
-                        " check its publisher",
-                    )
-                    return
+            try:
+                message = WireImage(kind, data)
+            except DataError as error:
+                self._node.report("input: wire", f"image skipped: {error}")
+                return
             self._speaker, self._heard_s = name, now_s
             self.watch.arrived()
             self._take(message, now_s)

@@ -35,11 +35,12 @@ def spin(
     close: Callable[[N], None],
     begin: Callable[[N], object] = lambda node: None,
     done: Callable[[N], bool] = lambda node: False,
+    fatal: tuple[type[EgowmError], ...] = (),
 ) -> int:
     """Spin the node that ``make`` makes until a signal comes or it is ``done``; returns the exit code.
 
     ``begin`` is called once it can be spun, ``close`` at the end, ``report(node, key, text)`` on trouble. The code is 1
-    where ``make``, ``begin`` or ``done`` raises EgowmError, or the parameters are wrong.
+    where ``make``, ``begin`` or ``done`` raises EgowmError, a callback a ``fatal`` one, or the parameters are wrong.
     """
     heap.return_large_blocks()
     stop = threading.Event()
@@ -64,6 +65,8 @@ def spin(
         while not stop.is_set() and not done(node):
             try:
                 executor.spin_once(timeout_sec=SPIN_S)
+            except fatal:
+                raise
             except Exception:  # a node never dies of a message: told with its traceback, and counted
                 report(node, "callback", f"a callback failed:\n{traceback.format_exc()}")
     except (EgowmError, InvalidParameterValueException, InvalidParameterTypeException) as error:
