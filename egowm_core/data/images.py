@@ -200,11 +200,27 @@ def _check_compressed(data: NDArray[np.uint8], image_format: str) -> None:
             raise DataError(f"JPEG of {data.size} bytes has no end marker: it was cut short; drop it")
     elif head.startswith(_PNG_MAGIC) and len(head) == 24:
         _check_size(int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big"))
+        _check_png_chunks(data.tobytes())
     else:
         raise DataError(
             f"compressed image format {image_format!r} ({data.size} bytes, starting {head[:4].hex() or 'empty'})"
             f" is neither JPEG nor PNG; publish jpeg or png"
         )
+
+
+def _check_png_chunks(data: bytes) -> None:
+    """OpenCV makes room for what a chunk claims to hold, gigabytes of it, before it looks how much there is."""
+    at = 8
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length > len(data) - at - 12:
+            raise DataError(
+                f"PNG of {len(data)} bytes has a chunk that claims {length}: it is corrupt or was cut short; drop it"
+            )
+        if data[at + 4 : at + 8] == b"IEND":
+            return
+        at += 12 + length
+    raise DataError(f"PNG of {len(data)} bytes has no end chunk: it was cut short; drop it")
 
 
 def _jpeg_size(data: NDArray[np.uint8]) -> tuple[int, int]:

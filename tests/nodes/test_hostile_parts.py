@@ -79,6 +79,16 @@ def test_a_picture_of_endless_scans_is_refused() -> None:
         decode_compressed(bytes(huge))
 
 
+def test_a_png_whose_chunks_claim_more_than_there_is_is_refused_before_it_is_decoded() -> None:
+    png = cv2.imencode(".png", PICTURE)[1].tobytes()
+    np.testing.assert_array_equal(decode_compressed(png), PICTURE[..., ::-1])
+    at = png.find(b"IDAT") - 4
+    with pytest.raises(DataError, match="claims 2751471616"):
+        decode_compressed(png[:at] + (2751471616).to_bytes(4, "big") + png[at + 4 :])
+    with pytest.raises(DataError, match="no end chunk"):
+        decode_compressed(png[: png.find(b"IEND") - 4])
+
+
 @pytest.mark.parametrize("height, width, step", [(2**32 - 1, 2**32 - 1, 2**32 - 1), (0, 0, 0), (8192, 8192, 3 * 8192)])
 def test_absurd_sizes_are_refused_without_an_allocation(height: int, width: int, step: int) -> None:
     message = SimpleNamespace(encoding="rgb8", height=height, width=width, step=step, data=b"")
