@@ -1,4 +1,4 @@
-"""Compile a world model's networks with ``torch.compile``, in place and reversibly.
+"""Compile a world model's networks with ``torch.compile``, in place and reversibly; or only spare them conversions.
 
 Compiled are the forward passes of the stock denoiser and of the decoder, where the time goes; hooks inside them (the
 action embedding) are compiled along. Samplers, preconditioning and the state dict stay as they are. Knows no
@@ -24,6 +24,7 @@ COMPILE_MODES = ("none", "default", "reduce-overhead", "max-autotune")
 """none: as it was. reduce-overhead: CUDA graphs, for short steps on a GPU. max-autotune: the same, and kernels tried
 out one against another, which takes minutes the first time."""
 
+_CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers without others inside, which autocast runs in bfloat16
 _GRAPHS = ("reduce-overhead", "max-autotune")
 _COMPILERS = ("g++", "clang++", "c++")
 
@@ -62,6 +63,20 @@ def compile_world_model(model: WorldModel, mode: str, *, backend: str = "inducto
         network.__dict__.pop("forward", None)  # the class's own forward shows again
         if mode != "none":
             network.__dict__["forward"] = _compiled(network.forward, mode, backend)
+
+
+def cast_weights(model: WorldModel) -> bool:
+    """Keep the weights of ``model``'s matrix products and convolutions in bfloat16, where it computes them in that.
+
+    Autocast converts them anew for every evaluation otherwise, to the same numbers: outputs do not change, and weights
+    take half the memory. For a model that only predicts: what is saved of it afterwards has these weights. Returns
+    whether there was anything to do (a model in float32, or an exported graph, is left alone).
+    """
+    modules = [part for part in (model.denoiser, model.vae) if model.bf16 and isinstance(part, nn.Module)]
+    for layer in (layer for part in modules for layer in part.modules()):
+        if isinstance(layer, _CAST):
+            layer.to(torch.bfloat16)
+    return bool(modules)
 
 
 def _networks(model: WorldModel, denoiser: BackboneDenoiser) -> list[nn.Module]:

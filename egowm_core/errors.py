@@ -25,8 +25,16 @@ class RolloutError(EgowmError):
     """A rollout was asked for with a context or actions that do not fit the model."""
 
 
+class Stopped(RolloutError):  # noqa: N818  nothing went wrong
+    """A prediction was given up half-way because its user asked for that; not a fault."""
+
+
 class NotFiniteError(RolloutError):
     """What a model computed is not a number; nothing of it can be shown."""
+
+
+class AnswerError(EgowmError):
+    """Another node was asked for something and refused, failed or did not answer."""
 
 
 class ScoreError(EgowmError):

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from egowm_core.diffusion.denoiser import Context, Denoiser
 from egowm_core.diffusion.guidance import guide
+from egowm_core.diffusion.paired import paired
 from egowm_core.diffusion.samplers import SAMPLERS, BoundDenoiser
 from egowm_core.diffusion.sigmas import SCHEDULES
 from egowm_core.errors import ConfigError
 from egowm_core.models.adapter import WorldDenoiser
 from egowm_core.schema import nearest
+from egowm_core.stopping import Stop, never, refuse_stopped
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,19 @@ class SamplingPlan:
         """Noise levels (num_denoising_steps + 1,), the last one 0."""
         return SCHEDULES[self.schedule](self.num_denoising_steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max)
 
-    def sample(self, denoise: BoundDenoiser, noise: Tensor) -> Tensor:
-        """Integrate from unit ``noise`` (B,T,C,h,w) to clean latents."""
+    def sample(self, denoise: BoundDenoiser, noise: Tensor, *, stop: Stop = never) -> Tensor:
+        """Integrate from unit ``noise`` (B,T,C,h,w) to clean latents.
+
+        Raises:
+            Stopped: ``stop()`` said so before a denoising step.
+        """
         sigmas = self.sigmas()
-        return SAMPLERS[self.sampler](denoise, noise * sigmas[0], sigmas)
+
+        def asked(noisy: Tensor, sigma: Tensor) -> Tensor:
+            refuse_stopped(stop)
+            return denoise(noisy, sigma)
+
+        return SAMPLERS[self.sampler](asked, noise * sigmas[0], sigmas)
 
     def guided(self, conditional: BoundDenoiser, unconditional: BoundDenoiser) -> BoundDenoiser:
         """``conditional``, guided away from ``unconditional`` where guidance is on."""
@@ -78,14 +89,23 @@ class SamplingPlan:
         return denoise
 
 
-def sample_chunk(denoiser: Denoiser, context: Context, action: Tensor, noise: Tensor, plan: SamplingPlan) -> Tensor:
-    """One chunk (B,T,C,h,w) at once, from unit ``noise`` of its shape; guidance drops all of its actions."""
+def sample_chunk(
+    denoiser: Denoiser, context: Context, action: Tensor, noise: Tensor, plan: SamplingPlan, *, stop: Stop = never
+) -> Tensor:
+    """One chunk (B,T,C,h,w) at once, from unit ``noise`` of its shape; guidance drops all of its actions.
+
+    Raises:
+        Stopped: ``stop()`` said so before a denoising step.
+    """
+    if plan.guidance_scale and noise.is_cuda:  # one batch of twice the size; a CPU gains nothing by it
+        both = paired(denoiser, context, action, scale=plan.guidance_scale, rescale=plan.guidance_rescale)
+        return plan.sample(both, noise, stop=stop)
     dropped = replace(context, action_known=torch.zeros(action.shape[:2], dtype=torch.bool, device=action.device))
     denoise = plan.guided(
         lambda noisy, sigma: denoiser.denoise(noisy, sigma, context, action),
         lambda noisy, sigma: denoiser.denoise(noisy, sigma, dropped, action),
     )
-    return plan.sample(denoise, noise)
+    return plan.sample(denoise, noise, stop=stop)
 
 
 class LatentStream:
@@ -93,7 +113,7 @@ class LatentStream:
 
     With ``cache`` each frame costs one frame's work; without, the whole sequence is evaluated again, and gives the same
     numbers up to rounding (the reference). Where a backbone keeps no cache (``ConfigError`` otherwise), give
-    ``cache=False`` and a bound: ``history`` frames are then kept, older ones forgotten.
+    ``cache=False`` and a bound: ``history`` frames are then kept, older ones forgotten. ``stop``: see ``sample_chunk``.
     """
 
     def __init__(
@@ -104,6 +124,7 @@ class LatentStream:
         *,
         cache: bool = True,
         history: int | None = None,
+        stop: Stop = never,
     ) -> None:
         if not denoiser.config.causal:
             raise ConfigError("only a causal model streams frame by frame; train one with `causal: true`")
@@ -112,6 +133,7 @@ class LatentStream:
                 f"history {history} must exceed the model's {denoiser.config.context_frames} context frames"
             )
         self._denoiser, self._context, self._plan, self._history = denoiser, context, plan, history
+        self._stop = stop
         self._cache = denoiser.start_stream(context) if cache else None
         self._frames = context.latents[:, :0]
         self._actions: Tensor | None = None
@@ -138,7 +160,7 @@ class LatentStream:
             lambda noisy, sigma: denoiser.denoise_next(noisy, sigma, context, action, cache),
             lambda noisy, sigma: denoiser.denoise_next(noisy, sigma, dropped, action, cache),
         )
-        frame = self._plan.sample(denoise, noise)
+        frame = self._plan.sample(denoise, noise, stop=self._stop)
         denoiser.commit(frame, context, action, cache)
         self._context = replace(context, latents=frame)
         return frame
@@ -160,7 +182,7 @@ class LatentStream:
 
             return denoise
 
-        frame = self._plan.sample(self._plan.guided(bound(known), bound(newest_dropped)), noise)
+        frame = self._plan.sample(self._plan.guided(bound(known), bound(newest_dropped)), noise, stop=self._stop)
         self._frames, self._actions = torch.cat([past, frame], dim=1), actions
         self._forget()
         return frame

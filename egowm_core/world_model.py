@@ -1,15 +1,13 @@
 """The world model: context frames and actions in, predicted frames out, chunk by chunk or (causal models) as a stream.
 
 A rollout longer than one chunk goes on from its own predictions; it never sees a recorded future. Knows no robot
-middleware, no training and no file (``loading.py`` does). Longer than most files here: it is one class, and its three
-ways of predicting (rollout, batch, stream) share their steps.
+middleware, no training and no file (``loading.py`` does). The steps that its ways of predicting share are in
+``rolling.py``.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -17,19 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from egowm_core.data.normalize import NormStats, denormalize, normalize
+from egowm_core.data.normalize import NormStats
 from egowm_core.data.preprocess import Preprocess
-from egowm_core.data.state import integrate_state, normalize_state
-from egowm_core.diffusion.denoiser import Context
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import ConfigError, RolloutError
-from egowm_core.latent_rollout import LatentStream, SamplingPlan, sample_chunk
+from egowm_core.latent_rollout import SamplingPlan
 from egowm_core.models.adapter import WorldDenoiser
 from egowm_core.models.autoencoders import VideoAutoencoder
-from egowm_core.models.conditioning import WARPS, encode_context
+from egowm_core.models.conditioning import WARPS
 from egowm_core.models.vae import to_uint8
+from egowm_core.rolling import Course, PredictedChunk, RollingModel
+from egowm_core.stopping import Stop, never
 from egowm_core.streaming import FrameDecoder
 from egowm_core.types import NANOSECONDS_PER_SECOND, ActionSequence, FloatArray, Frames, ImageArray, Rollout
 
@@ -42,7 +39,7 @@ class Prediction:
     timings_s: dict[str, float]
 
 
-class WorldModel:
+class WorldModel(RollingModel):
     """An embodiment's predictor. Not thread-safe: one rollout at a time."""
 
     def __init__(
@@ -83,11 +80,6 @@ class WorldModel:
     def num_denoising_steps(self) -> int:
         """How many denoising steps a rollout takes unless told otherwise."""
         return self.plan.num_denoising_steps
-
-    @property
-    def context_frames(self) -> int:
-        """K, how many camera frames a rollout is given."""
-        return self.denoiser.config.camera_context_frames
 
     @property
     def horizon(self) -> int:
@@ -191,7 +183,6 @@ class WorldModel:
                 timings_s={"denoise": denoised - begun, "decode": ended - denoised, "total": ended - begun},
             )
 
-    @torch.inference_mode()
     def predict(
         self,
         context: NDArray[np.uint8],
@@ -213,6 +204,47 @@ class WorldModel:
         Raises:
             RolloutError: shapes that do not fit.
         """
+        started = self._now()
+        chunks = list(
+            self.predict_chunks(
+                context,
+                actions,
+                state=state,
+                seed=seed,
+                plan=plan or self._plan(num_denoising_steps),
+                warp=warp,
+                embedded_actions=embedded_actions,
+            )
+        )
+        timings = {stage: sum(chunk.timings_s[stage] for chunk in chunks) for stage in chunks[0].timings_s}
+        images = chunks[0].images if len(chunks) == 1 else np.concatenate([chunk.images for chunk in chunks], axis=1)
+        timings["total"] = self._now() - started
+        return Prediction(images, timings)
+
+    def predict_chunks(
+        self,
+        context: NDArray[np.uint8],
+        actions: NDArray[np.floating],
+        *,
+        state: NDArray[np.floating] | None = None,
+        seed: int = 0,
+        plan: SamplingPlan | None = None,
+        warp: str | None = None,
+        embedded_actions: NDArray[np.floating] | None = None,
+        alternatives: bool = False,
+        by_frame: bool = False,
+        stop: Stop = never,
+    ) -> Iterator[PredictedChunk]:
+        """As :meth:`predict`, but each chunk is handed over as soon as it is decoded; nothing is done ahead of that.
+
+        ``alternatives``: the rows of ``actions`` (N,T,D) are alternatives of one situation: ``context`` is
+        (1,>=K,H,W,3), ``state`` (1,S), and all have the noise that a batch of one would have. ``by_frame``: a causal
+        model's frames one by one (as many as a latent stands for). ``stop`` is asked before every denoising step.
+
+        Raises:
+            RolloutError: shapes that do not fit, at once.
+            Stopped: from the iterator, once ``stop()`` is true; the model can be used again at once.
+        """
         camera = self.embodiment.camera()
         expected = (self.context_frames, camera.height, camera.width, 3)
         context = context[:, -self.context_frames :] if context.ndim == 5 else context
@@ -220,140 +252,42 @@ class WorldModel:
             raise RolloutError(
                 f"context is (B,{', '.join(map(str, expected))}), got {context.shape}; preprocess frames first"
             )
-        if actions.ndim != 3 or len(actions) != len(context) or actions.shape[1] < 1:
-            raise RolloutError(f"actions are (B,T,D) with B = {len(context)} and T >= 1, got {actions.shape}")
+        batch = len(actions) if alternatives else len(context)
+        if actions.ndim != 3 or len(actions) != batch or actions.shape[1] < 1:
+            raise RolloutError(f"actions are (B,T,D) with B = {batch} and T >= 1, got {actions.shape}")
+        if alternatives and (len(context) != 1 or not batch):
+            raise RolloutError(
+                f"alternatives share one context and there is at least one, got {len(context)} contexts and {batch}"
+                " alternatives; predict different situations without `alternatives`"
+            )
         warp = warp or self.warp
         if warp not in WARPS or (warp != "none" and not self.denoiser.config.context_warp):
             raise RolloutError(
                 f"warp {warp!r}: {self.name} takes {WARPS if self.denoiser.config.context_warp else 'none'}"
             )
-        started = self._now()
-        timings = {"encode": 0.0, "denoise": 0.0, "decode": 0.0}
-        generator = torch.Generator().manual_seed(seed)
-        plan = plan or self._plan(num_denoising_steps)
-        images = torch.from_numpy(np.array(context)).to(self.device)  # a copy: recordings are read-only
-        moves = self._chunks(actions)
-        embedded = moves if embedded_actions is None else self._chunks(embedded_actions)
-        with self._running():
-            rollout = self._predict_stream if self.causal else self._predict_chunks
-            predicted = rollout(images, moves, embedded, plan, generator, warp, state, timings)
-        timings["total"] = self._now() - started
-        return Prediction(predicted[:, : actions.shape[1]].cpu().numpy(), timings)
-
-    @contextmanager
-    def _running(self) -> Iterator[None]:
-        """No gradients, and the precision that was chosen; never held over a ``yield`` to the caller."""
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            yield
-
-    def _now(self) -> float:
-        """Seconds; what was asked of a GPU so far is done by then."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def _normalised(self, actions: NDArray[np.floating]) -> Tensor:
-        return torch.from_numpy(normalize(actions, self.embodiment)).to(self.device)
+        size = self.vae.temporal_factor if by_frame and self.causal else self.horizon
+        moves = self._parts(actions, size)
+        course = Course(
+            images=torch.from_numpy(np.array(context)).to(self.device),  # a copy: recordings are read-only
+            moves=moves,
+            embedded=moves if embedded_actions is None else self._parts(embedded_actions, size),
+            plan=plan or self.plan,
+            noise=torch.Generator().manual_seed(seed),
+            warp=warp,
+            state=state,
+            alternatives=alternatives,
+            stop=stop,
+        )
+        return _cut(self._roll_frames(course) if self.causal else self._roll_chunks(course), actions.shape[1])
 
     def _plan(self, num_denoising_steps: int | None) -> SamplingPlan:
         return replace(self.plan, num_denoising_steps=num_denoising_steps) if num_denoising_steps else self.plan
 
-    def _chunks(self, actions: NDArray[np.floating]) -> list[Tensor]:
-        """Normalised actions cut into whole chunks; the last is filled with standing still, and cut off afterwards."""
-        normalised = self._normalised(actions)
-        missing = -normalised.shape[1] % self.horizon
-        padded = torch.nn.functional.pad(normalised, (0, 0, 0, missing))
-        return list(padded.split(self.horizon, dim=1))
 
-    def _context(
-        self,
-        images: Tensor,
-        actions: Tensor | None,
-        warp: str,
-        *,
-        state: NDArray[np.floating] | None = None,
-        latents: Tensor | None = None,
-    ) -> Context:
-        warps, given = [warp] * len(images), None
-        if state is not None:
-            given = torch.from_numpy(normalize_state(state, self.embodiment)).to(self.device)
-        with self._running():
-            known = encode_context(
-                self.vae, images, actions, embodiment=self.embodiment, warps=warps, latents=latents, state=given
-            )
-        return known if given is None else replace(known, state=given)
-
-    def _noise(self, known: Context, count: int, generator: torch.Generator) -> Tensor:
-        """Unit noise (B,count,C,h,w)."""
-        shape = (len(known.latents), count, *known.latents.shape[2:])
-        return torch.randn(shape, generator=generator).to(self.device)
-
-    def _predict_chunks(
-        self,
-        images: Tensor,
-        moves: list[Tensor],
-        embedded: list[Tensor],
-        plan: SamplingPlan,
-        generator: torch.Generator,
-        warp: str,
-        state: NDArray[np.floating] | None,
-        timings: dict[str, float],
-    ) -> Tensor:
-        """uint8 frames (B,T,H,W,3), each chunk from the newest frames before it."""
-        predicted: list[Tensor] = []
-        latents: Tensor | None = None
-        for chunk, shown in zip(moves, embedded, strict=True):
-            begun = self._now()
-            known = self._context(images, chunk, warp, state=state, latents=latents)
-            encoded = self._now()
-            noise = self._noise(known, self.denoiser.config.horizon, generator)
-            future = sample_chunk(self.denoiser, known, shown, noise, plan)
-            denoised = self._now()
-            predicted.append(to_uint8(self.vae.decode(future, context=known.latents)))
-            timings["encode"] += encoded - begun
-            timings["denoise"] += denoised - encoded
-            timings["decode"] += self._now() - denoised
-            images = torch.cat([images, predicted[-1]], dim=1)[:, -self.context_frames :]
-            if self.vae.temporal_factor == 1:  # otherwise a clip's first latent is unlike the later ones: encode anew
-                latents = torch.cat([known.latents, future], dim=1)[:, -self.denoiser.config.context_frames :]
-            if state is not None:  # where the actions lead, not what was recorded
-                state = integrate_state(state, denormalize(chunk.cpu().numpy(), self.embodiment), self.embodiment)
-        return torch.cat(predicted, dim=1)
-
-    def _predict_stream(
-        self,
-        images: Tensor,
-        moves: list[Tensor],
-        embedded: list[Tensor],
-        plan: SamplingPlan,
-        generator: torch.Generator,
-        warp: str,
-        state: NDArray[np.floating] | None,
-        timings: dict[str, float],
-    ) -> Tensor:
-        """uint8 frames (B,T,H,W,3) of a causal model, frame after frame."""
-        begun = self._now()
-        known = self._context(images, moves[0], warp, state=state)
-        encoded = self._now()
-        timings["encode"] += encoded - begun
-        stream = self._latent_stream(known, plan, cache=True)
-        decoder = FrameDecoder(self.vae, known.latents)
-        predicted: list[Tensor] = []
-        factor = self.vae.temporal_factor
-        for shown in embedded:
-            begun = self._now()
-            steps = [stream.step(action, self._noise(known, 1, generator)) for action in shown.split(factor, dim=1)]
-            denoised = self._now()
-            predicted.append(to_uint8(decoder.next(torch.cat(steps, dim=1))))
-            timings["denoise"] += denoised - begun
-            timings["decode"] += self._now() - denoised
-        return torch.cat(predicted, dim=1)
-
-    def _latent_stream(self, known: Context, plan: SamplingPlan, *, cache: bool) -> LatentStream:
-        """Cached where the backbone can; otherwise twice the attention window is evaluated for every frame."""
-        if cache and self.denoiser.can_cache:
-            return LatentStream(self.denoiser, known, plan)
-        return LatentStream(self.denoiser, known, plan, cache=False, history=2 * self.denoiser.config.attention_window)
+def _cut(chunks: Iterator[PredictedChunk], length: int) -> Iterator[PredictedChunk]:
+    """Without the frames of what the last chunk was filled up with."""
+    for chunk in chunks:
+        yield replace(chunk, images=chunk.images[:, : length - chunk.first_frame])
 
 
 def _groups(actions: Iterable[FloatArray], size: int) -> Iterator[FloatArray]:

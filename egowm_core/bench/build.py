@@ -21,8 +21,9 @@ from torch import nn
 
 from egowm_core.bench.configs import Setting
 from egowm_core.data.normalize import NormStats
-from egowm_core.embodiment import load_embodiment
+from egowm_core.embodiment import Embodiment, load_embodiment
 from egowm_core.errors import ConfigError
+from egowm_core.models.adapter import BackboneDenoiser
 from egowm_core.models.autoencoders import KLTemporalVideoAutoencoder, WanVideoAutoencoder
 from egowm_core.models.registry import build_denoiser
 from egowm_core.models.stock_autoencoder import StockAutoencoder
@@ -62,21 +63,36 @@ def build_parts(setting: Setting, *, device: torch.device, dtype: torch.dtype, s
     return Parts(modules[0], modules[1], modules[2] if setting.image_encoder else None)
 
 
-def build_model(setting: Setting, parts: Parts, *, device: torch.device) -> WorldModel:
-    """The world model around the stock modules: an untrained action path, three action channels, no autocast."""
+def build_model(setting: Setting, parts: Parts, *, device: torch.device, causal: bool = False) -> WorldModel:
+    """The world model around the stock modules: an untrained action path, three action channels, no autocast.
+
+    ``causal`` changes ``parts.denoiser`` in place.
+    """
     robot = load_embodiment(_EMBODIMENT)
     embodiment = replace(robot, cameras=(replace(robot.camera(), height=setting.height, width=setting.width),))
     wrapper = WanVideoAutoencoder if setting.backbone == "cosmos" else KLTemporalVideoAutoencoder
     autoencoder = wrapper(parts.autoencoder)
-    config = _denoiser_config(setting, autoencoder)
+    config = _denoiser_config(setting, autoencoder) | ({"causal": True} if causal else {})
     denoiser = build_denoiser(config, embodiment, stock=parts.denoiser)
     denoiser.null_tokens = torch.zeros(1, setting.prompt_tokens, denoiser.config.token_dim)
+    return model_around(setting, autoencoder, denoiser, embodiment, device=device)
+
+
+def model_around(
+    setting: Setting,
+    autoencoder: StockAutoencoder,
+    denoiser: BackboneDenoiser,
+    embodiment: Embodiment,
+    *,
+    device: torch.device,
+) -> WorldModel:
+    """A world model of these parts, sampled as this setting's are."""
     return WorldModel(
         vae=autoencoder,
         denoiser=denoiser,
         embodiment=embodiment,
         norm_stats=NormStats.from_actions(embodiment.limits.T, embodiment.channel_names),
-        config={"name": f"{setting.backbone}-{setting.size}", "denoiser": config, "sampling": _sampling(setting)},
+        config={"name": f"{setting.backbone}-{setting.size}", "sampling": _sampling(setting)},
         device=device,
     )
 

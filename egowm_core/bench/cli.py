@@ -15,7 +15,7 @@ from egowm_core.bench.configs import BACKBONES, SIZES, setting
 from egowm_core.bench.estimate import refuse_on_cpu
 from egowm_core.bench.flops import matmul_ceiling
 from egowm_core.bench.report import Row, header, line, write_json
-from egowm_core.compiling import COMPILE_MODES
+from egowm_core.compiling import COMPILE_MODES, cast_weights
 from egowm_core.errors import ConfigError, EgowmError
 from egowm_core.loading import ENGINES, load_world_model
 from egowm_core.models.stock_autoencoder import StockAutoencoder
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--against-stock", action="store_true", help="and its stock pipeline at the paper's setting")
     what.add_argument("--force", action="store_true", help="--size real on a CPU nonetheless")
     how = parser.add_argument_group("how")
-    how.add_argument("--num-denoising-steps", type=_counts, metavar="N,N", help="default 1,2,4,8 (--backbone: 1,2,4)")
+    how.add_argument("--num-denoising-steps", type=counts, metavar="N,N", help="default 1,2,4,8 (--backbone: 1,2,4)")
     how.add_argument("--guidance-scale", type=float, metavar="W", help="default: the checkpoint's (--backbone: off)")
     how.add_argument("--horizon", type=int, default=0, help="frames (default: one chunk)")
     how.add_argument("--dtype", choices=_DTYPES, help="default: bfloat16 where it is fast")
@@ -58,6 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--engine", choices=ENGINES, default="torch", help="what runs a checkpoint's denoiser")
     how.add_argument("--tiny-decoder", metavar="PATH", help="AutoencoderTiny (directory or hub id) to decode with")
+    how.add_argument(
+        "--cast-weights", action="store_true", help="at last, a checkpoint's rows again with weights kept in bfloat16"
+    )
     how.add_argument("--repeats", type=_positive, default=20, help="measured runs of each row (default 20)")
     how.add_argument("--warm-up", type=int, default=3, help="runs before those (default 3; the stock pipeline: 1)")
     how.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
@@ -108,17 +111,25 @@ def _checkpoint(arguments: argparse.Namespace, device: torch.device) -> tuple[It
     horizon = arguments.horizon or model.horizon
     dtype = torch.bfloat16 if model.bf16 else torch.float32
     about = _about(arguments, device, dtype, horizon) | {"model": model.name, "engine": arguments.engine}
-    rows = measure_choices(
-        {False: lambda: model},
-        wanted,
-        horizon=horizon,
-        ceiling=about["ceiling_flop_per_s"],
-        repeats=arguments.repeats,
-        warm_up=arguments.warm_up,
-        prefix="steps",
-        counting=reference,
-    )
-    return rows, about
+
+    def rows(prefix: str) -> Iterator[Row]:
+        return measure_choices(
+            {False: lambda: model},
+            wanted,
+            horizon=horizon,
+            ceiling=about["ceiling_flop_per_s"],
+            repeats=arguments.repeats,
+            warm_up=arguments.warm_up,
+            prefix=prefix,
+            counting=reference,
+        )
+
+    def all_rows() -> Iterator[Row]:
+        yield from rows("steps")
+        if arguments.cast_weights and cast_weights(model):
+            yield from rows("cast_steps")
+
+    return all_rows(), about
 
 
 def _backbone(arguments: argparse.Namespace, device: torch.device) -> tuple[Iterator[Row], dict[str, Any]]:
@@ -126,6 +137,7 @@ def _backbone(arguments: argparse.Namespace, device: torch.device) -> tuple[Iter
         ("CHECKPOINT", arguments.checkpoint),
         ("--horizon", arguments.horizon),
         ("--engine", arguments.engine != "torch"),
+        ("--cast-weights", arguments.cast_weights),
     ):
         if given:
             raise ConfigError(f"{option} does not go with --backbone, whose model is made up; leave one of them out")
@@ -183,7 +195,8 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _counts(text: str) -> list[int]:
+def counts(text: str) -> list[int]:
+    """Whole numbers of at least 1, between commas; for argparse."""
     return [_positive(item) for item in text.split(",")]
 
 

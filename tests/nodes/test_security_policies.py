@@ -41,6 +41,12 @@ UNUSED = {
 }
 
 
+def _of_an_action(name: str) -> set[tuple[str, str]]:
+    """What ``execute`` stands for."""
+    topics = {("publish", f"{name}/_action/{topic}") for topic in ("feedback", "status")}
+    return topics | {("reply", f"{name}/_action/{service}") for service in ("send_goal", "cancel_goal", "get_result")}
+
+
 def allowed(name: str) -> set[tuple[str, str]]:
     """(right, full name) of everything that a node's policy allows."""
     found = set()
@@ -52,7 +58,7 @@ def allowed(name: str) -> set[tuple[str, str]]:
             for item in rules:
                 text = (item.text or "").strip()
                 full = text if text.startswith("/") else f"/{text}".replace("/~", f"/{name}")
-                found.add((right, full))
+                found |= _of_an_action(full) if right == "execute" else {(right, full)}
     return found
 
 

@@ -26,6 +26,8 @@ setup(
             f"replay = {PACKAGE}.replay_node:main",
             f"demo = {PACKAGE}.demo.cli:main",
             f"dashboard = {PACKAGE}.dashboard.cli:main",
+            f"imagine = {PACKAGE}.imagine.cli:main",
+            f"planner = {PACKAGE}.planner_node:main",
             f"health = {PACKAGE}.health:main",
             f"stress = {PACKAGE}.stress.cli:main",
         ],

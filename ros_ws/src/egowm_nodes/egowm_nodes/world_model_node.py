@@ -2,7 +2,7 @@
 
 A lifecycle node around plain parts: ``prediction`` (messages to contexts, the model, the pictures), ``plans`` (which
 actions), ``guards`` (what is fit to go in and to come out), ``runtime`` (one inference thread; the newest request
-wins). Callbacks never wait for the model.
+wins), ``imagine`` (alternatives, on the same thread). Callbacks never wait for the model.
 
     python -m egowm_nodes.world_model_node --ros-args -p auto_start:=true -p checkpoint:=embedded:base_3dof
 
@@ -10,14 +10,14 @@ Subscribes image, image/compressed, camera_info, the topics that the embodiment 
 ...) and those that plans come by (actions, plan, joint_trajectory, cmd_vel).
 Publishes ~/rollout for every tick with planned or held actions and, every ``hindsight_every`` ticks, with the executed
 ones; ~/predicted/image_raw (and compressed, camera_info), one future frame per prediction stamped with its future time;
-~/predicted/now, plus_1s, ...; ~/predicted/strip; /diagnostics.
+~/predicted/now, plus_1s, ...; ~/predicted/strip; /diagnostics. Serves the action ~/imagine.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from egowm_msgs.msg import Rollout as RolloutMsg
@@ -26,13 +26,15 @@ from sensor_msgs.msg import CameraInfo
 
 from egowm_core.channels import ActionTopic
 from egowm_core.data.motion import motion_types
-from egowm_core.errors import ConfigError, NotFiniteError
+from egowm_core.errors import ConfigError
 from egowm_core.types import ActionSequence, ActionSource, Frames
-from egowm_nodes import conversions
 from egowm_nodes.guards.actions import ActionGuard
 from egowm_nodes.guards.frames import FrameGuard
+from egowm_nodes.imagine.desk import ImagineDesk
+from egowm_nodes.imagine.work import Situation
 from egowm_nodes.plans.chooser import ActionChooser, Choice
 from egowm_nodes.plans.inputs import PlanInputs
+from egowm_nodes.prediction.inference import Inference
 from egowm_nodes.prediction.live_context import LiveContext, Progress
 from egowm_nodes.prediction.motion_inputs import MotionInputs
 from egowm_nodes.prediction.outputs import PredictedOutputs
@@ -45,7 +47,7 @@ from egowm_nodes.runtime.lifecycle_main import run
 from egowm_nodes.runtime.managed_node import ManagedNode
 from egowm_nodes.runtime.worker import LatestWorker
 
-LIVE, HINDSIGHT = "live", "hindsight"
+LIVE, HINDSIGHT, IMAGINE = "live", "hindsight", "imagine"
 
 
 class WorldModelNode(ManagedNode[WorldModelParams]):
@@ -60,7 +62,9 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         self._motion: MotionInputs | None = None
         self._plans: PlanInputs | None = None
         self._live: LiveContext | None = None
-        self._worker: LatestWorker[Request] | None = None
+        self._worker: LatestWorker[Request | Callable[[], None]] | None = None
+        self._inference: Inference | None = None
+        self._imagine: ImagineDesk | None = None
 
     # ---- lifecycle ----------------------------------------------------------------------------------------------
 
@@ -79,7 +83,7 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         motion_types(robot, explicit=False)  # refuses what nothing here measures
         self._frame_guard = FrameGuard(robot.scales, mode=p.frame_guard, face_detector=p.blur_faces)
         self._check_predicted_frame(predictor)
-        took_s = predictor.warm_up()
+        self._warm_up_s = predictor.warm_up()
         self._predictor = predictor
         self.hardware_id = predictor.model.name
         self._rollouts = self._output(RolloutMsg, "~/rollout", QoSProfile(depth=5))
@@ -87,9 +91,10 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
             predictor.model.embodiment, self._output, self.report, shown_ahead_s=p.shown_ahead_s
         )
         model = predictor.model
+        self._imagine = ImagineDesk(self, model, horizon=predictor.horizon, offer=self._offer_turn)
         self.get_logger().info(
             f"{model.name} on {model.device} for {model.embodiment.name}: {predictor.horizon} frames at"
-            f" {model.embodiment.rate_hz:g} Hz, a prediction takes {took_s:.2f} s"
+            f" {model.embodiment.rate_hz:g} Hz, a prediction takes {self._warm_up_s:.2f} s"
         )
 
     def activate(self) -> None:
@@ -115,10 +120,19 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         self._figures = Figures(time.monotonic)
         self._choice: Choice | None = None
         self._frame_id = model.embodiment.camera().optical_frame
-        self._sequence = 0
         self._hindsight_at = 0
+        self._inference = Inference(
+            self._predictor,
+            parameters=lambda: self.parameters,
+            frame_guard=self._frame_guard,
+            figures=self._figures,
+            rollouts=self._rollouts,
+            pictures=self._pictures,
+            report=self.report,
+            warm_up_s=self._warm_up_s,
+        )
         self._worker = LatestWorker(
-            self._infer, slots=(LIVE, HINDSIGHT), on_error=self._inference_failed, name="inference"
+            self._work, slots=(LIVE, HINDSIGHT, IMAGINE), on_error=self._inference.failed, name="inference"
         )
         self._images = ImageInput(self, p.image_transport, self._on_image, timeout_s=p.input_timeout_s)
         self._motion = MotionInputs(self, model.embodiment, self._on_motion, timeout_s=p.input_timeout_s)
@@ -135,8 +149,12 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
             image_lag_s=p.image_lag_s,
             stamped_commands=p.cmd_vel_stamped,
         )
+        assert self._imagine is not None
+        self._imagine.open(self._situation, lambda: None if self._live is None else self._live.picture_size)
 
     def deactivate(self) -> None:
+        if self._imagine is not None:
+            self._imagine.stop()
         for part in (self._images, self._motion, self._plans):
             if part is not None:
                 part.close()
@@ -145,12 +163,16 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         if self._worker is not None and not self._worker.close():
             self.get_logger().error("the inference thread did not end in time; it is left behind")
         self._images, self._motion, self._plans, self._inputs = None, None, None, []
-        self._worker, self._live = None, None
+        self._worker, self._live, self._inference = None, None, None
+        if self._imagine is not None:
+            self._imagine.abandon()
 
     def cleanup(self) -> None:
+        if self._imagine is not None:
+            self._imagine.close()
         for publisher in self._outputs:
             self.destroy_lifecycle_publisher(publisher)
-        self._outputs, self._predictor = [], None
+        self._outputs, self._predictor, self._imagine = [], None, None
 
     def parameters_changed(self) -> None:
         p = self.parameters
@@ -217,64 +239,36 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
                 self.report("plan: unused", text)
             if self._choice is not None:
                 actions, arrived_s = self._choice.actions, live.newest_arrived_s
-                self._worker.offer(LIVE, Request(context, actions, None, arrived_s, offered_s=now_s, state=state))
+                request = Request(context, actions, None, arrived_s, now_s, state, self._frame_id)
+                self._worker.offer(LIVE, request)
         every = self.parameters.hindsight_every
         if every and live.num_ticks - self._hindsight_at >= every and (sample := live.hindsight()) is not None:
             self._hindsight_at = live.num_ticks
             executed = ActionSequence(sample.actions, ActionSource.EXECUTED)
             then = Frames(sample.context_images, sample.context_stamps)
             state = live.state_at(int(then.stamps_ns[-1]))
-            request = Request(then, executed, sample.future_stamps, offered_s=now_s, state=state)
+            request = Request(then, executed, sample.future_stamps, None, now_s, state, self._frame_id)
             self._worker.offer(HINDSIGHT, request)
 
-    # ---- predictions, on the inference thread -------------------------------------------------------------------
+    # ---- the inference thread -----------------------------------------------------------------------------------
 
-    def _infer(self, request: Request) -> None:
-        assert self._predictor is not None
-        p, model, figures = self.parameters, self._predictor.model, self._figures
-        started_s = time.monotonic()
-        rollout = self._predictor.predict(request, seed=p.seed, num_denoising_steps=p.num_denoising_steps)
-        predicted_s = time.monotonic()
-        checked = self._frame_guard.check(rollout, request.context.images[-1])
-        for kind, text in checked.found.items():
-            self.report(f"guard: {kind}", text)
-        if not checked.fit:
-            return
-        rollout = checked.rollout
-        self._rollouts.publish(
-            conversions.rollout_message(
-                rollout,
-                model=model.name,
-                embodiment=model.embodiment,
-                frame_id=self._frame_id,
-                sequence=self._sequence,
-            )
-        )
-        self._sequence += 1
-        published_s = time.monotonic()
-        figures.model.add(predicted_s - started_s)
-        if request.observed_stamps_ns is not None:
-            figures.hindsight.tick()
-            return
-        figures.live.tick()
-        if request.arrived_s is not None:
-            figures.latency.add(published_s - request.arrived_s)
-            figures.waiting.add(request.offered_s - request.arrived_s)
-        figures.queued.add(started_s - request.offered_s)
-        figures.overhead.add(published_s - predicted_s)
-        self._pictures.show(
-            rollout,
-            Frames(checked.context[None], request.context.stamps_ns[-1:]),
-            number=p.predicted_frame,
-            strip_step_s=p.strip_step_s,
-            frame_id=self._frame_id,
-        )
+    def _work(self, item: Request | Callable[[], None]) -> None:
+        """A request, or a turn of imagine; live predictions, hindsight and imagine take turns."""
+        if isinstance(item, Request):
+            assert self._inference is not None
+            self._inference(item)
+        else:
+            item()
 
-    def _inference_failed(self, error: Exception) -> None:
-        self._figures.failures += 1
-        if isinstance(error, NotFiniteError):
-            self._frame_guard.not_finite()
-        self.report("inference: failed", f"a prediction failed: {type(error).__name__}: {error}")
+    def _offer_turn(self, turn: Callable[[], None]) -> None:
+        if (worker := self._worker) is not None:
+            worker.offer(IMAGINE, turn)
+
+    def _situation(self) -> Situation | None:
+        """The newest context, for imagine; called on the executor's thread."""
+        if self._live is None or (context := self._live.context()) is None:
+            return None
+        return Situation(context, self._live.state_at(int(context.stamps_ns[-1])), self._frame_id)
 
     # ---- diagnostics --------------------------------------------------------------------------------------------
 
@@ -282,11 +276,12 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         if self._live is None or self._images is None or self._motion is None or self._worker is None:
             return []
         assert self._predictor is not None and self._plans is not None
+        assert self._inference is not None and self._imagine is not None
         missing = [self._images.missing(), self._motion.missing()]
         for text in missing:
             if text is not None:
                 self.report(f"missing: {text.split(' for ')[0]}", text)
-        return world_model_statuses(
+        statuses = world_model_statuses(
             parameters=self.parameters,
             predictor=self._predictor,
             figures=self._figures,
@@ -301,7 +296,9 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
             chooser=self._chooser,
             refused=self._plans.refused,
             frame_guard=self._frame_guard,
+            deadline=self._inference.deadline,
         )
+        return [*statuses, self._imagine.status()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

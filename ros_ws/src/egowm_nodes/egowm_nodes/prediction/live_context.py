@@ -96,6 +96,11 @@ class LiveContext:
         """(D,) motion that led to the newest tick; None on the first of a segment."""
         return None if self._newest is None else self._newest.action_from_previous
 
+    @property
+    def picture_size(self) -> tuple[int, int] | None:
+        """Height and width of the first picture, whose aspect all others have; None before it."""
+        return self._size
+
     def state_at(self, stamp_ns: int) -> FloatArray | None:
         """(S,) state measured at the tick of this stamp; None once it is longer ago than a hindsight sample."""
         return next((state for at_ns, state in self._states if at_ns == stamp_ns), None)

@@ -115,3 +115,17 @@ class WorldModelParams:
         "moments with topics of their own, ~/predicted/now (0: what was predicted for this moment), plus_1s, ...",
         change=Change.UNCONFIGURED,
     )
+    budget_ms: int = param(
+        0,
+        "what a live prediction may take once its work begins, and one turn of imagine: denoising steps, horizon and"
+        " imagine's batch are chosen to keep to it, num_denoising_steps and horizon are then the most; 0 for no budget."
+        " Predictions from executed actions keep the full settings, which drift is judged by",
+        low=0,
+        high=60_000,
+    )
+    imagine_candidates: int = param(64, "most candidates of one goal of ~/imagine", low=1, high=1024)
+    imagine_horizon: int = param(64, "most frames a candidate of ~/imagine is rolled out for", low=1, high=256)
+    imagine_batch: int = param(
+        2, "candidates that ~/imagine predicts at once, between which live predictions take their turn", low=1, high=256
+    )
+    imagine_queue: int = param(2, "goals of ~/imagine that may wait while one is worked on", low=0, high=32)

@@ -16,7 +16,7 @@ import torch
 from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import CheckpointError, ConfigError, EmbodimentError, NotFiniteError
 from egowm_core.types import ActionSequence, FloatArray, Frames, Rollout, StampArray
-from egowm_nodes.prediction.quick_start import lean_imports
+from egowm_nodes.prediction.quick_start import lean_import
 
 if TYPE_CHECKING:
     from egowm_core.world_model import WorldModel
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Request:
     """One prediction to make. ``observed_stamps_ns`` (T,) are known in hindsight only; steady times in s.
 
-    ``state`` (S,) was measured at the last context frame; for embodiments with states.
+    ``state`` (S,) was measured at the last context frame; for embodiments with states. ``frame_id`` is the camera's.
     """
 
     context: Frames
@@ -35,6 +35,7 @@ class Request:
     arrived_s: float | None = None  # when the newest context picture came
     offered_s: float = 0.0
     state: FloatArray | None = None
+    frame_id: str = ""
 
 
 def fit_to_rate(model: WorldModel, tick_rate_hz: float) -> bool:
@@ -102,10 +103,9 @@ class Predictor:
         if not checkpoint:
             raise ConfigError("parameter checkpoint is empty; give a directory, embedded:NAME or a hub id")
         robot = load_embodiment(embodiment) if embodiment else None
-        with lean_imports():  # at the first configuration; diffusers is most of a restart
-            from egowm_core.loading import load_world_model
+        loading = lean_import("egowm_core.loading")  # at the first configuration; diffusers is most of a restart
         try:
-            self.model: WorldModel = load_world_model(checkpoint, device=device, engine=engine)
+            self.model: WorldModel = loading.load_world_model(checkpoint, device=device, engine=engine)
         except (RuntimeError, AssertionError) as error:  # from torch: no such device, or not enough memory
             raise CheckpointError(f"{checkpoint} does not load on device {device!r}: {error}") from error
         if robot is not None and (differences := robot.differences(self.model.embodiment)):
@@ -114,6 +114,7 @@ class Predictor:
                 f" {'; '.join(differences)}; give the checkpoint or the embodiment that fits"
             )
         refuse_not_finite(self.model)
+        lean_import("egowm_core.compiling").cast_weights(self.model)  # what only predicts need not do it every time
         self.native_rate_hz = self.model.embodiment.rate_hz
         self.foreign_rate = fit_to_rate(self.model, tick_rate_hz)
         self.horizon = horizon or self.model.horizon

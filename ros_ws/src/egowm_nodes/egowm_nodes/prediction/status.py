@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from egowm_core.deadline import DeadlineScheduler
 from egowm_nodes.guards.actions import ActionGuard
 from egowm_nodes.guards.frames import FrameGuard
 from egowm_nodes.plans.chooser import ActionChooser, Choice, counts_in_words
@@ -15,6 +16,7 @@ from egowm_nodes.runtime.notices import Notices
 
 _SLOW_TICKS = 0.85  # of the wanted rate
 _SETTLE_S = 5.0
+_LATE = 0.1  # share of predictions over their budget that is worth a word
 
 
 class Figures:
@@ -48,6 +50,7 @@ def world_model_statuses(
     chooser: ActionChooser,
     refused: Mapping[str, int],
     frame_guard: FrameGuard,
+    deadline: DeadlineScheduler | None,
 ) -> list[Status]:
     """The statuses ``inputs``, ``inference``, ``plan`` and ``guards``."""
     recent = notices.recent()
@@ -80,6 +83,13 @@ def world_model_statuses(
                 f"predictions of {span_s:g} s take {figures.latency.percentile_s(50):.1f} s: lower num_denoising_steps",
             )
         )
+
+    if deadline is not None and deadline.runs > 20 and deadline.miss_share > _LATE:
+        text = (
+            f"{deadline.miss_share:.0%} of predictions take longer than budget_ms, {1e3 * deadline.budget_s:.0f}: give"
+            " them more, or the processor less to do"
+        )
+        inference.append((Level.WARN, text))
 
     level, message = judge(inputs, fine="images and odometry flow")
     dropped = {f"dropped: {reason}": str(count) for reason, count in sorted(drops.items())}
@@ -114,7 +124,8 @@ def world_model_statuses(
                 "num_denoising_steps": str(parameters.num_denoising_steps or predictor.model.num_denoising_steps),
                 "horizon": str(predictor.horizon),
                 "device": str(predictor.model.device),
-            },
+            }
+            | _budget(deadline),
         )
     )
 
@@ -123,6 +134,15 @@ def world_model_statuses(
         _plan_status(choice, chooser, refused, of["plan"], asked=figures.ticks.count > 0),
         _guard_status(chooser.guard, frame_guard, of["guard"]),
     ]
+
+
+def _budget(deadline: DeadlineScheduler | None) -> dict[str, str]:
+    """What was chosen to keep to the budget, how often, and how often in vain."""
+    if deadline is None:
+        return {"budget": "none"}
+    chosen = {f"{steps} x {horizon} frames": n for (steps, horizon, _), n in dict(deadline.chosen).items()}
+    found = {key if key == "budget" else f"budget: {key}": value for key, value in deadline.figures().items()}
+    return found | {"budget: chosen": counts_in_words(chosen)}
 
 
 def _plan_status(

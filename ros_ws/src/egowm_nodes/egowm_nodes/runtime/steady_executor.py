@@ -35,6 +35,9 @@ class SteadyExecutor(SingleThreadedExecutor):
     def _take_client(self, client: Any) -> Any:
         return self._guarded(super()._take_client, client, "srv_name")
 
+    def _take_waitable(self, waitable: Any) -> Any:
+        return self._guarded(super()._take_waitable, waitable, "_action_name")
+
     def _guarded(self, take: Callable[[Any], Any], entity: Any, name: str) -> Any:
         try:
             return take(entity)
