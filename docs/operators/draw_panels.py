@@ -14,6 +14,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -107,9 +108,8 @@ def draw_path(axes: Axes, ears: Ears) -> None:
     axes.scatter(corners[1:, 0], corners[1:, 1], c=colors[1:], s=36, zorder=3)
     axes.scatter(*corners[0], marker="s", color=INK, s=60, zorder=4)
     shade = (text.color.r, text.color.g, text.color.b)
-    axes.text(
-        0.5, 0.97, text.text, color=shade, transform=axes.transAxes, va="top", ha="center", wrap=True, fontsize=11
-    )
+    said = "\n".join(fill(line, 44) for line in text.text.splitlines())
+    axes.text(0.5, 0.97, said, color=shade, transform=axes.transAxes, va="top", ha="center", wrap=True, fontsize=11)
     axes.set(xlim=corners[0, 0] + np.array([-AROUND_M, AROUND_M]), ylim=corners[0, 1] + np.array([-AROUND_M, AROUND_M]))
     axes.set_aspect("equal")
     axes.grid(color="#50505a", linewidth=0.5)
@@ -119,7 +119,7 @@ def draw_path(axes: Axes, ears: Ears) -> None:
 def draw(ears: Ears, title: str) -> Any:
     """The whole figure."""
     figure = plt.figure(figsize=(15, 11.5), facecolor=PAPER)
-    grid = figure.add_gridspec(4, 7, height_ratios=(1, 1, 1, 0.75), hspace=0.17, wspace=0.08)
+    grid = figure.add_gridspec(4, 7, height_ratios=(1, 1, 1, 0.75), hspace=0.22, wspace=0.08)
     for panel, (_, row, columns) in PICTURES.items():
         axes = figure.add_subplot(grid[row, columns])
         axes.imshow(decode_image(ears.newest[panel]))
