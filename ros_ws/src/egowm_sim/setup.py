@@ -21,6 +21,8 @@ setup(
             f"sim_record = {PACKAGE}.record:main",
             f"scs_validate = {PACKAGE}.validate:main",
             f"drift_bench = {PACKAGE}.drift_bench:main",
+            f"plan_bench = {PACKAGE}.plan_bench:main",
+            f"policy_eval = {PACKAGE}.policy_eval.cli:main",
         ],
     },
 )
