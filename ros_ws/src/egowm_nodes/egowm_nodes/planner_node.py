@@ -284,7 +284,7 @@ class PlannerNode(ManagedNode[PlannerParams]):
             found = task.receding.step(task.cost, evaluate, generator=task.generator)
         except Stopped:
             return
-        except Exception as error:
+        except Exception as error:  # of whatever kind: the node stops the base and tells, on its own thread
             found = error
         if self._task is task:  # else a newer goal came meanwhile
             self._done = (task, found, time.monotonic() - began_s)

@@ -255,7 +255,7 @@ class ImagineServer:
             )
         except Stopped:
             pass
-        except Exception as error:
+        except Exception as error:  # of whatever kind: the one who asked is told, and the next goal is served
             ticket.message = f"imagining failed: {_words(error)}"
             self._node.report("imagine: failed", ticket.message)
         ticket.imagination = ticket.imagination if ticket.result is None else None
