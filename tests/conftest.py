@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 WITH_NODES = ("nodes", "launch", "sim/test_node.py", "sim/test_humanoid_node.py", "sim/test_fault_desk.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.relative_to(HERE).as_posix()

@@ -29,6 +29,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "data"
 
 
+@pytest.mark.timeout(900)  # it records, converts and evaluates: minutes on a busy machine
 def test_the_embedded_model_follows_actions_in_unseen_rooms(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     arguments = [EMBEDDED, "--dataset", str(dataset), "--clips", "12", "--json", str(out), "--threads", "1"]
