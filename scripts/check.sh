@@ -27,8 +27,9 @@ check "ruff format" "$bin/ruff" format --check .
 check "mypy" "$bin/mypy"
 check "import-linter" "$bin/lint-imports"
 if [ "$tests" = yes ]; then
-  # Two processes (tests/conftest.py shares the tests out) of one compute thread each: nodes would fight over the cores.
-  check "pytest" env OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "$bin/python" -m pytest -q -n 2 --dist loadgroup "$@"
+  # Two processes, each file in one of them, of one compute thread each: the tests start nodes, which would otherwise
+  # fight over the cores.
+  check "pytest" env OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "$bin/python" -m pytest -q -n 2 --dist loadfile "$@"
 fi
 
 if [ ${#failed[@]} -gt 0 ]; then
