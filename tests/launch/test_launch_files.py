@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -59,13 +60,21 @@ def test_the_diagnostics_tree_has_every_node() -> None:
     assert {name.split(":")[0] for name in names} == {entry.name for entry in node_table.NODES if entry.lifecycle}
 
 
-def test_the_fast_dds_profile_is_used_where_there_is_room_and_none_is_set(tmp_path: Path) -> None:
+def test_the_fast_dds_profile_fits_the_room_unless_one_is_set(tmp_path: Path) -> None:
     variables, remark = fastdds.profile({}, shared_memory=tmp_path)
     assert remark == "" and variables[fastdds.PROFILE_VARIABLE] == str(node_table.FASTDDS_PROFILE)
     variables, remark = fastdds.profile({fastdds.PROFILE_VARIABLE: "mine.xml"}, shared_memory=tmp_path)
     assert variables == {} and "mine.xml" in remark
     variables, remark = fastdds.profile({}, shared_memory=tmp_path / "none")
-    assert variables == {} and "--shm-size" in remark
+    assert variables[fastdds.PROFILE_VARIABLE] == str(node_table.FASTDDS_SMALL_PROFILE) and "--shm-size" in remark
+
+
+def test_both_fast_dds_profiles_lease_longer_than_a_computer_sleeps_unnoticed() -> None:
+    profiles = [ElementTree.parse(path) for path in (node_table.FASTDDS_PROFILE, node_table.FASTDDS_SMALL_PROFILE)]
+    leases = [profile.findtext(".//{*}leaseDuration/{*}sec") for profile in profiles]
+    assert leases == ["100", "100"]  # the standard's own; with 20 s a stalled node stays deaf, see egowm-stress stall
+    segments = [profile.findtext(".//{*}segment_size") for profile in profiles]
+    assert segments == ["20971520", None]
 
 
 # ---- with ROS's own launch ------------------------------------------------------------------------------------------

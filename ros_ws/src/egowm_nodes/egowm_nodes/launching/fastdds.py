@@ -1,4 +1,4 @@
-"""Which Fast DDS profile the nodes get: the one with shared memory enough for camera pictures, where there is room.
+"""Which Fast DDS profile the nodes get: with shared memory enough for camera pictures, where there is room for it.
 
 Knows the environment and /dev/shm; knows no node, no launch and no rclpy. Sets nothing itself.
 """
@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from egowm_nodes.launching.node_table import FASTDDS_PROFILE
+from egowm_nodes.launching.node_table import FASTDDS_PROFILE, FASTDDS_SMALL_PROFILE
 
 PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 QUEUES_VARIABLE = "RMW_FASTRTPS_USE_QOS_FROM_XML"  # without it rmw_fastrtps overrules how queues keep their memory
@@ -21,14 +21,14 @@ def profile(environment: Mapping[str, str], *, shared_memory: Path = SHARED_MEMO
     """The variables to set for the nodes, and a remark where something is to be said ("" else).
 
     A profile that ``environment`` names already stays. Too little shared memory (containers often have 64 MB) would
-    make every participant fail to start its transport, so the profile is left out there.
+    make every participant fail to start its transport, so the segments keep their usual size there.
     """
     if environment.get(PROFILE_VARIABLE):
         return {}, f"{PROFILE_VARIABLE} is set: {environment[PROFILE_VARIABLE]} is used"
     free = shutil.disk_usage(shared_memory).free if shared_memory.is_dir() else 0
     if free < NEEDED:
-        return {}, (
-            f"{shared_memory} has {free >> 20} MB free, the Fast DDS profile wants {NEEDED >> 20}: not used, and large "
-            "pictures may get lost; in a container give --shm-size=512m"
+        return {PROFILE_VARIABLE: str(FASTDDS_SMALL_PROFILE), QUEUES_VARIABLE: "1"}, (
+            f"{shared_memory} has {free >> 20} MB free, Fast DDS wants {NEEDED >> 20} for large pictures: some may get "
+            "lost; in a container give --shm-size=512m"
         )
     return {PROFILE_VARIABLE: str(FASTDDS_PROFILE), QUEUES_VARIABLE: "1"}, ""

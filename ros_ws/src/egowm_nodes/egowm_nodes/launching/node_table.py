@@ -23,6 +23,7 @@ PREDICTING = tuple(mode for mode in MODES if mode != MONITOR_ONLY)
 CONFIG_DIR = Path(__file__).parents[1] / "config"
 MODE_CONFIGS = {HUMANOID: "humanoid.yaml", SIM_HUMANOID: "humanoid.yaml"}  # over the nodes' own parameter files
 FASTDDS_PROFILE = CONFIG_DIR / "fastdds.xml"
+FASTDDS_SMALL_PROFILE = CONFIG_DIR / "fastdds_small.xml"
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 

@@ -43,7 +43,10 @@ def parser() -> argparse.ArgumentParser:
     kill.add_argument("--times", type=_count, default=20, metavar="N", help="for each node (%(default)s)")
     term = _add(runs, "term", "SIGTERM to the nodes in turn: do they end cleanly", nodes=True)
     term.add_argument("--times", type=_count, default=50, metavar="N", help="in all (%(default)s)")
-    for one in (kill, term):
+    stall = _add(runs, "stall", "each node stands still for long: do all talk again afterwards", nodes=True)
+    stall.add_argument("--times", type=_count, default=2, metavar="N", help="for each node (%(default)s)")
+    stall.add_argument("--seconds", type=float, default=30.0, metavar="S", help="each time (%(default)s)")
+    for one in (kill, term, stall):
         one.add_argument("--respawn-delay-s", type=float, default=0.0, metavar="S", help="(%(default)s)")
     cycle = _add(runs, "cycle", "deactivate, clean up, configure, activate: threads, files, memory", nodes=True)
     cycle.add_argument("--times", type=_count, default=100, metavar="N", help="for each node (%(default)s)")
@@ -139,5 +142,6 @@ def _run(name: str) -> Callable[..., Any]:
 
     return {
         "overhead": live.overhead, "flood": live.flood, "fuzz": fuzz.fuzz, "kill": restart.kill,
-        "term": restart.term, "cycle": endurance.cycle, "soak": endurance.soak, "robots": endurance.robots,
+        "term": restart.term, "stall": restart.stall, "cycle": endurance.cycle, "soak": endurance.soak,
+        "robots": endurance.robots,
     }[name]  # fmt: skip

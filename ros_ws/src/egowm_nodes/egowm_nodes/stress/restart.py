@@ -1,4 +1,4 @@
-"""``kill`` and ``term``: nodes that die or are told to end in a running system, and how soon all is as before."""
+"""``kill``, ``term`` and ``stall``: nodes of a running system die, end or stand still; how soon all is as before."""
 
 from __future__ import annotations
 
@@ -57,6 +57,17 @@ def term(args: argparse.Namespace, directory: Path, progress: Progress) -> Outco
     return outcome
 
 
+def stall(args: argparse.Namespace, directory: Path, progress: Progress) -> Outcome:
+    """Each node stands still for ``--seconds``, as in a swapping or suspended computer; then all must talk again."""
+    outcome = Outcome("stall", {"mode": args.mode, "times": args.times, "seconds": args.seconds})
+    with _Running(args, directory) as running:
+        for name in running.names:
+            seconds = [running.stall(name, args.seconds) for _ in progress.steps(args.times, f"stall {name}")]
+            outcome.rows[name] = {"stalled": len(seconds)} | _spread(seconds)
+            outcome.check(f"{name}: rollouts and drift within {BACK_S:.0f} s after every stall", max(seconds) <= BACK_S)
+    return outcome
+
+
 class _Running:
     """A running system whose nodes come back."""
 
@@ -64,10 +75,11 @@ class _Running:
         self._runs = node_table.plan(args.mode, {"checkpoint": args.checkpoint} if args.checkpoint else {})
         self.names = args.nodes or [run.entry.name for run in self._runs]
         self._system = System(directory, domain_id=args.domain_id, respawn=True, respawn_delay_s=args.respawn_delay_s)
-        self._probe = Probe(domain_id=args.domain_id)
+        self._domain_id = args.domain_id
 
     def __enter__(self) -> _Running:
         self._system.__enter__()
+        self._probe = Probe(domain_id=self._domain_id)  # with the variables that the system has set
         self._probe.__enter__()
         self._system.start_all(self._runs)
         self._probe.wait_active([run.entry.name for run in self._runs if run.entry.lifecycle])
@@ -105,6 +117,21 @@ class _Running:
             self._system.send(name, signal.SIGKILL)
         self._probe.until(lambda: self._given(name, at_s + took_s, at_ns), f"{name} to be back")
         return status, took_s
+
+    def stall(self, name: str, seconds: float) -> float:
+        """Seconds from the end of a standstill until new pictures are predicted from and judged; infinite: never."""
+        time.sleep(_PAUSE_S)
+        self._system.send(name, signal.SIGSTOP)
+        time.sleep(seconds)
+        at_s, at_ns = time.monotonic(), time.time_ns()
+        self._system.send(name, signal.SIGCONT)
+        judges = [node for node in self.names if node.endswith("drift_monitor")]
+        try:
+            for node in ["world_model", *judges]:
+                self._probe.until(lambda node=node: self._given(node, at_s, at_ns), f"{node} to go on")
+        except StressError:
+            return float("inf")
+        return time.monotonic() - at_s
 
     def _given(self, name: str, since_s: float, since_ns: int) -> bool:
         """Whether a picture newer than the death was predicted from; of the monitor, whether it judged after it."""
