@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,8 +36,9 @@ from egowm_core.errors import AnswerError, ConfigError, DataError, Stopped
 from egowm_core.planning import Plan
 from egowm_nodes import conversions
 from egowm_nodes.launching.node_table import CONFIG_DIR
+from egowm_nodes.planning import asking
 from egowm_nodes.planning.asking import AskedCost
-from egowm_nodes.planning.base import Drive, make_search
+from egowm_nodes.planning.base import Drive, load_base, make_search
 from egowm_nodes.planning.goal import goal_from_file, goal_from_message
 from egowm_nodes.planning.markers import MOST, candidate_markers, colors_of
 from egowm_nodes.planning.params import PlannerParams
@@ -66,6 +68,8 @@ def test_a_search_keeps_to_what_the_base_may_do() -> None:
     assert limits == pytest.approx(np.array([[-0.025, 0.1], [0, 0], [-0.15, 0.15]]))
     fast = make_search(ROBOT, PlannerParams(max_speed_mps=5.0)).limits
     assert fast[0, 1] == ROBOT.limits[0, 1]  # never beyond the embodiment's
+    slow = load_base(PlannerParams(tick_rate_hz=2.0))
+    assert (load_base(PlannerParams()).rate_hz, slow.rate_hz) == (ROBOT.rate_hz, 2.0)
     with pytest.raises(ConfigError, match="humanoid"):
         make_search(load_embodiment("humanoid_25dof"), PlannerParams())
 
@@ -128,10 +132,18 @@ def test_the_status_names_what_hinders_before_how_far_it_is() -> None:
 
 
 class Answers:
-    """A client that answers at once, refuses, or never does."""
+    """A client that answers at once, refuses, or never does; ``there`` says whether anybody serves it."""
 
-    def __init__(self, costs: Any = None, error: Exception | None = None, silent: bool = False) -> None:
-        self.costs, self.error, self.silent, self.cancelled = costs, error, silent, False
+    name = "world_model/imagine"
+
+    def __init__(
+        self, costs: Any = None, error: Exception | None = None, *, silent: bool = False, there: bool = True
+    ) -> None:
+        self.costs, self.error, self.silent, self.there, self.cancelled = costs, error, silent, there, False
+        self.accepted = True
+
+    def ready(self) -> bool:
+        return self.there
 
     def start(self, candidates: Any, **options: Any) -> Any:
         self.asked = options
@@ -170,6 +182,27 @@ def test_asking_gives_costs_or_says_why_not() -> None:
         with pytest.raises(error):
             ask(client, halt=halt)
         assert client.cancelled
+
+
+def test_nobody_is_asked_who_is_not_there_and_a_lost_question_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for limit in ("_ABSENT_S", "_TAKEN_S"):
+        monkeypatch.setattr(asking, limit, 0.1)
+    cost = partial(AskedCost, picture=made_up_picture(96, 128, seed=0), timeout_s=60.0, seed=7, halt=threading.Event())
+    candidates, client = np.zeros((2, 4, 3), np.float32), Answers(there=False)
+    with pytest.raises(AnswerError, match="nobody serves world_model/imagine: start"):
+        cost(client)(candidates)  # type: ignore[call-arg, arg-type]
+    assert not hasattr(client, "asked")
+    client = Answers(silent=True)
+    client.accepted = False
+    with pytest.raises(AnswerError, match="did not take"):
+        cost(client)(candidates)  # type: ignore[call-arg, arg-type]
+    assert client.cancelled
+    client = Answers(silent=True)
+    monkeypatch.setattr(Answers, "ready", lambda self: not hasattr(self, "asked"))  # dies of the question
+    with pytest.raises(AnswerError, match="nobody serves"):
+        cost(client)(candidates)  # type: ignore[call-arg, arg-type]
 
 
 @pytest.fixture(scope="module")

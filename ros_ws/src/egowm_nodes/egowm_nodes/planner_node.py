@@ -33,14 +33,13 @@ from sensor_msgs.msg import Image
 from visualization_msgs.msg import MarkerArray
 
 from egowm_core.data.images import decode_image
-from egowm_core.embodiment import load_embodiment
 from egowm_core.errors import EgowmError, Stopped
 from egowm_core.planning import Progress, RecedingHorizon, Step
 from egowm_core.types import ActionSequence
 from egowm_nodes import conversions
 from egowm_nodes.imagine.client import ImagineClient
 from egowm_nodes.planning.asking import AskedCost
-from egowm_nodes.planning.base import Drive, make_search
+from egowm_nodes.planning.base import Drive, load_base, make_search
 from egowm_nodes.planning.goal import Goal, goal_from_file, goal_from_message
 from egowm_nodes.planning.markers import candidate_markers
 from egowm_nodes.planning.params import PlannerParams
@@ -86,7 +85,7 @@ class PlannerNode(ManagedNode[PlannerParams]):
 
     def configure(self) -> None:
         p = self.parameters
-        self._robot = load_embodiment(p.embodiment)
+        self._robot = load_base(p)
         self._search = make_search(self._robot, p)
         self._client = ImagineClient(self._robot, node=self, server=p.server)
         self._cmd_vel = self._output(TwistStamped if p.cmd_vel_stamped else Twist, "cmd_vel", 10)

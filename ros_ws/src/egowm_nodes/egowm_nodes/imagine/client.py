@@ -68,6 +68,11 @@ class Pending:
         self._cancelled = False
         self._on_done: Callable[[Pending], None] = lambda pending: None
 
+    @property
+    def accepted(self) -> bool:
+        """Whether the world model took the goal; true once it is done, too."""
+        return self.done or self._handle is not None
+
     def result(self) -> Answer:
         """The answer. Raises AnswerError: rejected, refused, cancelled, failed, or not there yet."""
         if self._error is not None:
@@ -154,7 +159,7 @@ class ImagineClient:
             cancel_service_qos_profile=REQUESTS,
             feedback_sub_qos_profile=FEEDBACK,
         )
-        self._name = f"{server}/imagine"
+        self.name = f"{server}/imagine"
 
     def __enter__(self) -> ImagineClient:
         return self
@@ -171,6 +176,10 @@ class ImagineClient:
             self._executor.shutdown()
             self._node.destroy_node()
             self._context.try_shutdown()
+
+    def ready(self) -> bool:
+        """Whether somebody serves it: what is asked before that gets lost."""
+        return bool(self._client.server_is_ready())
 
     def start(
         self,
@@ -224,9 +233,7 @@ class ImagineClient:
                 begun is then cancelled.
         """
         end_s = time.monotonic() + timeout_s
-        self._wait(
-            self._client.server_is_ready, end_s, f"nobody serves {self._name}: start the world model, or name it"
-        )
+        self._wait(self.ready, end_s, f"nobody serves {self.name}: start the world model, or name it")
         pending = self.start(
             candidates,
             goal_image=goal_image,
@@ -239,7 +246,7 @@ class ImagineClient:
             self._wait(
                 lambda: pending.done,
                 end_s,
-                f"{self._name} did not answer in {timeout_s:g} s; give it longer",
+                f"{self.name} did not answer in {timeout_s:g} s; give it longer",
                 watch=True,
             )
         except BaseException:  # whoever gives up, Ctrl-C included, lets the model go on with something else
@@ -255,10 +262,10 @@ class ImagineClient:
             now_s = time.monotonic()
             if now_s > end_s:
                 raise AnswerError(late)
-            if watch and self._client.server_is_ready():
+            if watch and self.ready():
                 seen_s = now_s
             elif watch and now_s - seen_s > _GONE_S:
-                raise AnswerError(f"{self._name} went away while it was asked; see its log")
+                raise AnswerError(f"{self.name} went away while it was asked; see its log")
             self._spin(_SPIN_S)
 
     def _spin(self, seconds: float) -> None:

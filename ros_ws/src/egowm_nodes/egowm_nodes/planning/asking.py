@@ -5,8 +5,10 @@ Knows the client; the search is the core's.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +19,9 @@ from egowm_core.types import FloatArray, ImageArray
 from egowm_nodes.imagine.client import ImagineClient
 
 _LOOK_S = 0.05
+_ABSENT_S = 10.0  # a server that starts together with this node loads its model for about half as long
+_GONE_S = 3.0  # one that has been asked and isn't seen for so long won't answer
+_TAKEN_S = 10.0  # a goal that isn't taken by then got lost
 
 
 class Halt(Protocol):
@@ -41,10 +46,10 @@ class AskedCost:
 
         Raises:
             Stopped: ``halt`` was set.
-            AnswerError: the world model refused, failed, did not rank, or did not answer in time.
+            AnswerError: the world model isn't there, refused, failed, did not rank, or did not answer in time.
         """
+        self._wait(self.client.ready, math.inf, "", absent_s=_ABSENT_S)
         done = threading.Event()
-        end_s = time.monotonic() + self.timeout_s
         pending = self.client.start(
             candidates,
             goal_image=self.picture,
@@ -52,17 +57,39 @@ class AskedCost:
             seed=self.seed,
             on_done=lambda _: done.set(),
         )
-        while not done.wait(_LOOK_S):
-            if self.halt.is_set():
-                pending.cancel()
-                raise Stopped("the plan was given up")
-            if time.monotonic() > end_s:
-                pending.cancel()
-                raise AnswerError(
-                    f"the world model did not answer in {self.timeout_s:g} s; check that it is active and parameter"
-                    " server names it, or raise imagine_timeout_s"
-                )
+        try:
+            self._wait(
+                lambda: pending.accepted,
+                _TAKEN_S,
+                f"the world model did not take the question in {_TAKEN_S:g} s; look whether its process hangs",
+            )
+            self._wait(
+                done.is_set,
+                self.timeout_s,
+                f"the world model did not answer in {self.timeout_s:g} s; raise imagine_timeout_s, or give it more of"
+                " the machine (num_threads, device)",
+            )
+        except (Stopped, AnswerError):
+            pending.cancel()
+            raise
         costs = pending.result().costs
         if costs is None or len(costs) != len(candidates):
             raise AnswerError(f"the world model did not rank {len(candidates)} candidates against the goal")
         return np.asarray(costs, np.float32)
+
+    def _wait(self, done: Callable[[], bool], within_s: float, late: str, *, absent_s: float = _GONE_S) -> None:
+        """Until ``done``, while it is wanted, and somebody is there to do it."""
+        began_s = seen_s = time.monotonic()
+        while not done():
+            if self.halt.is_set():
+                raise Stopped("the plan was given up")
+            now_s = time.monotonic()
+            if self.client.ready():
+                seen_s = now_s
+            elif now_s - seen_s > absent_s:
+                raise AnswerError(
+                    f"nobody serves {self.client.name}: start the world model, or name it by parameter server"
+                )
+            if now_s - began_s > within_s:
+                raise AnswerError(late)
+            time.sleep(_LOOK_S)

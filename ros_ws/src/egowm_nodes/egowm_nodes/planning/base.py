@@ -5,16 +5,22 @@ Pure functions and values; knows no node and no model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from egowm_core.embodiment import Embodiment
+from egowm_core.embodiment import Embodiment, load_embodiment
 from egowm_core.errors import ConfigError
 from egowm_core.planning import Cem
 from egowm_core.types import FloatArray
 from egowm_nodes.planning.params import PlannerParams
+
+
+def load_base(p: PlannerParams) -> Embodiment:
+    """This base, at the rate of the model's ticks. Raises EmbodimentError where it cannot be read."""
+    robot = load_embodiment(p.embodiment)
+    return replace(robot, rate_hz=p.tick_rate_hz) if p.tick_rate_hz else robot
 
 
 def make_search(robot: Embodiment, p: PlannerParams) -> Cem:

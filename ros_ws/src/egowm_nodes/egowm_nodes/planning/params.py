@@ -26,6 +26,13 @@ class PlannerParams:
     server: str = param(
         "world_model", "name of the world model's node, relative to the namespace", change=_UNCONFIGURED
     )
+    tick_rate_hz: float = param(
+        0.0,
+        "rate of the model's ticks where the world model was given another, 0 for the embodiment's",
+        low=0.0,
+        high=100.0,
+        change=_UNCONFIGURED,
+    )
     goal_file: str = param("", "a picture to drive to at once; empty: wait for goal_image", change=_INACTIVE)
     image_transport: str = param(
         "both", "image, image/compressed, or whichever of both delivers", choices=TRANSPORTS, change=_INACTIVE
