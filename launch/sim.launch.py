@@ -2,6 +2,7 @@
 
     ros2 launch egowm_bringup sim.launch.py seed:=7
 
+With ``planner:=true goal_file:=PICTURE`` it drives to where the picture was taken.
 ``--show-args`` lists all arguments. The nodes, their parameters and remappings: egowm_nodes/launching/node_table.py.
 """
 

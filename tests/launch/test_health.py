@@ -89,6 +89,11 @@ def test_wrong_options_are_status_2(wrong: list[str]) -> None:
     assert ended.value.code == 2
 
 
+def test_nodes_that_run_on_request_are_asked_where_they_are_named() -> None:
+    assert health.parser().parse_args([]).nodes == ["world_model", "drift_monitor"]
+    assert health.parser().parse_args(["world_model", "planner"]).nodes == ["world_model", "planner"]
+
+
 def test_names_are_made_whole_and_asked_once() -> None:
     assert health.full_names(["a", "/b", "a"], "") == ["/a", "/b"]
     assert health.full_names(["a", "/b"], "/fleet/one/") == ["/fleet/one/a", "/b"]

@@ -132,7 +132,8 @@ def test_launch_files_start_the_nodes_of_the_table(ros: Any, mode: str) -> None:
     declared = [entity for entity in _describe(mode).entities if isinstance(entity, DeclareLaunchArgument)]
     assert {a.name for a in declared} >= {argument.name for argument in node_table.arguments(mode)}
     assert all(argument.description for argument in declared)
-    nodes, expected = _nodes(mode), node_table.nodes(mode)
+    nodes = _nodes(mode, planner="true") if mode in node_table.DRIVABLE else _nodes(mode)
+    expected = node_table.nodes(mode)
     assert list(nodes) == [entry.executable for entry in expected]
     for entry in expected:
         assert nodes[entry.executable].node_package == entry.package
@@ -180,6 +181,15 @@ def test_arguments_reach_the_nodes(ros: Any) -> None:
     assert list(_nodes("base", drift_monitor="false")) == ["world_model"]
 
 
+def test_the_planner_comes_on_request_alone_and_then_drives_the_simulated_robot(ros: Any) -> None:
+    assert "planner" not in _nodes("sim") and "planner" not in _nodes("base")
+    nodes = _nodes("sim", planner="true", goal_file="7")
+    assert list(nodes)[-1] == "planner" and "goal_file: '7'" in _command(nodes["planner"])
+    assert "drive: cmd_vel" in _command(nodes["sim_robot"]).splitlines()[-1]
+    base = _nodes("base", planner="true", cmd_vel_topic="/wheels/cmd_vel", image_topic="/cam/image_raw")["planner"]
+    assert "cmd_vel:=/wheels/cmd_vel" in _command(base) and "image:=/cam/image_raw" in _command(base)
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -188,6 +198,9 @@ def test_arguments_reach_the_nodes(ros: Any) -> None:
         ({"log_level": "loud"}, "log_level is 'loud'; expected one of debug"),
         ({"seed": "many"}, "seed is 'many'; expected a whole number"),
         ({"params_file": "nowhere.yaml"}, "nowhere.yaml does not exist"),
+        ({"planner": "maybe"}, "planner is 'maybe'; expected true or false"),
+        ({"planner": "true", "drive": "auto"}, "contradict each other; leave one out, or give drive:=cmd_vel"),
+        ({"goal_file": "goal.png"}, "give planner:=true, too"),
     ],
 )
 def test_wrong_arguments_are_refused(ros: Any, given: dict[str, str], told: str) -> None:

@@ -41,7 +41,7 @@ def test_every_argument_sets_a_known_parameter_of_a_node_of_its_modes(mode: str)
     arguments = node_table.arguments(mode)
     assert len({argument.name for argument in arguments}) == len(arguments)
     for argument in arguments:
-        assert names & {node for node, _ in (*argument.parameters, *argument.remaps)}
+        assert names & {*argument.nodes, argument.starts}
         for node, parameter in argument.parameters:
             entry = next(entry for entry in NODES if entry.name == node)
             known = yaml.safe_load(entry.config_path.read_text())[f"/**/{node}"]["ros__parameters"]
@@ -91,6 +91,11 @@ def test_a_robots_camera_comes_along_with_its_compressed_twin() -> None:
         ("sim", {"seed": "many"}, "whole number"),
         ("replay", {"loop": "perhaps"}, "true or false"),
         ("replay", {"rate": "fast"}, "a number"),
+        ("sim", {"planner": "maybe"}, "true or false"),
+        ("sim", {"planner": "true", "drive": "auto"}, "planner:=true and drive:=auto .* give drive:=cmd_vel"),
+        ("sim", {"goal_file": "goal.png"}, "goal_file .* planner:=true"),
+        ("base", {"goal_file": "goal.png", "planner": "false"}, "planner:=true"),
+        ("sim_humanoid", {"planner": "true"}, "no argument of sim_humanoid"),
     ],
 )
 def test_wrong_arguments_are_refused(mode: str, values: dict[str, object], told: str) -> None:
@@ -108,6 +113,42 @@ def test_a_monitor_alone_takes_the_rollouts_from_where_they_are() -> None:
     assert run.remappings == (("rollouts", "/gpu/world_model/rollout"),)
     assert run.parameters == {"embodiment": "base_3dof"}
     assert [run.entry.name for run in plan("base", {}, without=("drift_monitor",))] == ["world_model"]
+
+
+def test_the_planner_runs_on_request_and_then_the_simulated_robot_obeys() -> None:
+    for off in ({}, {"planner": "false"}, {"planner": False}, {"planner": ""}):
+        assert "planner" not in {run.entry.name for run in plan("sim", off)}
+        assert plan("sim", off)[0].parameters == {}
+    for values in ({"planner": "true", "goal_file": "goal.png"}, {"planner": True, "goal_file": "goal.png",
+                                                                  "drive": "cmd_vel"}):  # fmt: skip
+        runs = {run.entry.name: run for run in plan("sim", values)}
+        assert list(runs) == ["sim_robot", "world_model", "drift_monitor", "planner"]
+        assert runs["sim_robot"].parameters == {"drive": "cmd_vel"}
+        assert runs["planner"].parameters == {"goal_file": "goal.png"}
+    assert "planner" not in {run.entry.name for run in plan("sim", {"planner": True}, without=("planner",))}
+
+
+def test_a_planner_on_a_robot_shares_its_topics_and_its_rate() -> None:
+    values = {"planner": "true", "image_topic": "/cam/image_raw", "cmd_vel_topic": "/wheels", "tick_rate_hz": "3"}
+    runs = {run.entry.name: run for run in plan("base", values)}
+    assert list(runs) == ["world_model", "drift_monitor", "planner"]
+    assert runs["planner"].remappings == (
+        ("image", "/cam/image_raw"), ("image/compressed", "/cam/image_raw/compressed"), ("cmd_vel", "/wheels"),
+    )  # fmt: skip
+    assert runs["planner"].parameters == runs["world_model"].parameters == {"tick_rate_hz": 3.0}
+
+
+def test_where_the_planner_runs_others_get_its_file_under_the_users(tmp_path: Path) -> None:
+    path = node_table.CONFIG_DIR / "planning.yaml"
+    for node, block in yaml.safe_load(path.read_text()).items():
+        entry = next(entry for entry in NODES if f"/**/{entry.name}" == node)
+        known = yaml.safe_load(entry.config_path.read_text())[node]["ros__parameters"]
+        assert set(block["ros__parameters"]) <= set(known)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("{}")
+    for run in plan("sim", {"planner": True}, params_file=mine):
+        assert run.parameter_files == (run.entry.config_path, path, mine)
+    assert all(path not in run.parameter_files for run in plan("sim", {}))
 
 
 def test_an_unset_argument_says_what_then_holds() -> None:

@@ -22,6 +22,7 @@ from egowm_msgs.msg import Drift
 
 from egowm_nodes.drift.markers import FRAMES, PATH, STATE
 from egowm_nodes.pictures import STATE_COLORS
+from egowm_nodes.planning.markers import BEST, CANDIDATES
 from egowm_nodes.prediction.ahead import moment_name
 from egowm_nodes.prediction.params import WorldModelParams
 from tests.nodes.rviz_table import TABLE, properties_in
@@ -36,11 +37,12 @@ IMAGES = {
     "image/compressed", "world_model/predicted/image_raw", "world_model/predicted/strip", "drift_monitor/overlay",
     "drift_monitor/history", "dashboard/image", *(f"{moment}/image_raw" for moment in MOMENTS),
 }  # fmt: skip
+NAMESPACES = {"drift_monitor/markers": {PATH, FRAMES, STATE}, "planner/candidates": {CANDIDATES, BEST}}
 TOPICS = IMAGES | {
-    "camera_info", "odom", "diagnostics", "drift_monitor/drift", "drift_monitor/markers",
+    "camera_info", "odom", "diagnostics", "drift_monitor/drift", *NAMESPACES,
     *(f"{moment}/camera_info" for moment in MOMENTS),
 }  # fmt: skip
-RELIABLE = {"odom", "drift_monitor/markers"}  # what the others publish is sensor data: a reliable reader gets nothing
+RELIABLE = {"odom", *NAMESPACES}  # what the others publish is sensor data: a reliable reader gets nothing
 OF_DISPLAYS = {"Class", "Name", "Enabled", "Value"}
 
 RENDERER = {"scene", "transforms", "layers", "topics", "synchronize", "followMode", "cameraState", "followTf"}
@@ -150,11 +152,11 @@ def test_topics_exist_are_relative_and_are_read_as_they_are_published(path):
         assert topic["Reliability Policy"] == ("Reliable" if name in RELIABLE else "Best Effort"), name
         assert (name in IMAGES) == (display["Class"] == "rviz_default_plugins/Image")
         if "Namespaces" in display:
-            assert set(display["Namespaces"]) == {PATH, FRAMES, STATE}
+            assert set(display["Namespaces"]) == NAMESPACES[name]
     assert set(shown.values()) <= TOPICS
     wanted = {"Camera", "Predicted now", "Predicted +1 s", "Predicted +2 s", "Predicted strip", "Drift overlay",
               "Drift history", "Path and drift", "Odometry", "Dashboard"}  # fmt: skip
-    assert set(shown) == wanted
+    assert set(shown) == wanted | ({"Candidates"} if path.stem == "base" else set())  # the planner drives bases
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -202,7 +204,7 @@ def test_foxglove_panels_are_of_known_types_with_settings_they_have_and_all_are_
 
 def test_foxglove_topics_and_fields_exist_and_states_have_the_nodes_colours():
     assert topics_in(FOXGLOVE["configById"]) <= TOPICS
-    assert {"drift_monitor/drift", "drift_monitor/markers"} | {f"{m}/image_raw" for m in MOMENTS} <= topics_in(
+    assert {"drift_monitor/drift", *NAMESPACES} | {f"{m}/image_raw" for m in MOMENTS} <= topics_in(
         FOXGLOVE["configById"]
     )
     fields = Drift.get_fields_and_field_types()

@@ -22,7 +22,7 @@ from tests.nodes.rig import DOMAIN
 
 SECURITY = Path(__file__).parents[2] / "ros_ws" / "src" / "egowm_bringup" / "security"
 POLICIES = sorted(path.name.split(".")[0] for path in SECURITY.glob("*.policy.xml"))
-NODES = ("world_model", "drift_monitor")
+NODES = ("world_model", "drift_monitor", "planner")
 KINDS = {
     "topics": ("topic", ("publish", "subscribe")),
     "services": ("service", ("reply", "request")),
@@ -38,13 +38,15 @@ UNUSED = {
         ("subscribe", "/tf_static"),
     },
     "drift_monitor": {("subscribe", "/clock")},
+    "planner": {("subscribe", "/clock")},
 }
 
 
-def _of_an_action(name: str) -> set[tuple[str, str]]:
-    """What ``execute`` stands for."""
-    topics = {("publish", f"{name}/_action/{topic}") for topic in ("feedback", "status")}
-    return topics | {("reply", f"{name}/_action/{service}") for service in ("send_goal", "cancel_goal", "get_result")}
+def _of_an_action(right: str, name: str) -> set[tuple[str, str]]:
+    """What ``execute`` and ``call`` stand for."""
+    hear, ask = {"execute": ("publish", "reply"), "call": ("subscribe", "request")}[right]
+    topics = {(hear, f"{name}/_action/{topic}") for topic in ("feedback", "status")}
+    return topics | {(ask, f"{name}/_action/{service}") for service in ("send_goal", "cancel_goal", "get_result")}
 
 
 def allowed(name: str) -> set[tuple[str, str]]:
@@ -58,7 +60,7 @@ def allowed(name: str) -> set[tuple[str, str]]:
             for item in rules:
                 text = (item.text or "").strip()
                 full = text if text.startswith("/") else f"/{text}".replace("/~", f"/{name}")
-                found |= _of_an_action(full) if right == "execute" else {(right, full)}
+                found |= _of_an_action(right, full) if rules.tag == "actions" else {(right, full)}
     return found
 
 
@@ -91,7 +93,8 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
         for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
             environment.setenv(name, "")  # put back as it was: the system sets them
         with System(directory, domain_id=DOMAIN) as system, Probe(domain_id=DOMAIN) as probe:
-            system.start_all(node_table.plan(node_table.BASE, {"checkpoint": str(checkpoint)}))
+            values = {"checkpoint": str(checkpoint), "planner": True}
+            system.start_all(node_table.plan(node_table.BASE, values))
             probe.wait_active(list(NODES))
             yield probe
 

@@ -22,8 +22,9 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from egowm_core.files import write_text
+from egowm_nodes.launching import node_table
 
-NODES = ("world_model", "drift_monitor")
+NODES = tuple(entry.name for entry in node_table.NODES if entry.lifecycle and not entry.opt_in)
 STATES = ("unconfigured", "inactive", "active", "finalized")
 SILENT = "no answer"
 SPIN_S, ASK_AGAIN_S = 0.05, 1.0  # an answer can get lost, where a killed node's service is still announced
@@ -34,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
         prog="egowm-health",
-        description="Asks lifecycle nodes for their state. Takes the ROS domain of the environment.",
+        description="Asks lifecycle nodes for their state. Takes the ROS domain of the environment. Nodes that run on"
+        " request are asked where they are named: egowm-health world_model drift_monitor planner",
         epilog="Example: egowm-health world_model --namespace robot1 --timeout 3; until all is up: --wait. "
         "Exit status: 0 when every node is in --state, 1 when one is not or does not answer, 2 for wrong options.",
     )

@@ -51,7 +51,7 @@ def describe(mode: str) -> launch.LaunchDescription:
     rows = [
         *general(mode),
         *(
-            (argument.name, "", f"{argument.description}; empty: {argument.unset}")
+            (argument.name, argument.default, f"{argument.description}; empty: {argument.unset}")
             for argument in node_table.arguments(mode)
         ),
     ]

@@ -19,7 +19,7 @@ from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 import launch
 from egowm_core.errors import ConfigError
 from egowm_nodes.launching import node_table
-from egowm_nodes.launching.node_table import truth
+from egowm_nodes.launching.arguments import truth
 
 ARGUMENTS = (
     ("rviz", "false", "start rviz2 with the camera, the predictions, the overlay, the markers and the drift"),

@@ -1,9 +1,7 @@
 """The table of nodes: what the launch files and the demo start, with which parameters and remappings.
 
-One row per node. ``plan`` turns a mode and its arguments into the nodes to run; a launch file makes launch actions of
-it, the demo makes processes, so both run the same thing. A mode is named as its launch file is: ``base`` and
-``humanoid`` are real robots, ``sim`` and ``sim_humanoid`` simulated ones, ``replay`` is a recording, ``monitor_only``
-watches a world model that runs elsewhere. Knows no rclpy, no launch and no process.
+One row per node. ``plan`` turns a mode and its arguments (``arguments``) into the nodes to run; a launch file makes
+launch actions of it, the demo makes processes, so both run the same thing. Knows no rclpy, no launch and no process.
 """
 
 from __future__ import annotations
@@ -14,24 +12,57 @@ from pathlib import Path
 from typing import Any
 
 from egowm_core.errors import ConfigError
+from egowm_nodes.launching.arguments import (
+    ARGUMENTS,
+    BASE,
+    DRIVABLE,
+    HUMANOID,
+    MODES,
+    MONITOR_ONLY,
+    PREDICTING,
+    REPLAY,
+    SIM,
+    SIM_HUMANOID,
+    Argument,
+    convert,
+    remap,
+    truth,
+)
 
-BASE, HUMANOID, SIM, SIM_HUMANOID = "base", "humanoid", "sim", "sim_humanoid"
-REPLAY, MONITOR_ONLY = "replay", "monitor_only"
-MODES = (BASE, HUMANOID, SIM, SIM_HUMANOID, REPLAY, MONITOR_ONLY)
-REAL, SIMULATED = (BASE, HUMANOID, MONITOR_ONLY), (SIM, SIM_HUMANOID)
-PREDICTING = tuple(mode for mode in MODES if mode != MONITOR_ONLY)
+__all__ = [
+    "BASE",
+    "CONFIG_DIR",
+    "DRIVABLE",
+    "FASTDDS_PROFILE",
+    "FASTDDS_SMALL_PROFILE",
+    "HUMANOID",
+    "MODES",
+    "MODE_CONFIGS",
+    "MONITOR_ONLY",
+    "NODES",
+    "REPLAY",
+    "SIM",
+    "SIM_HUMANOID",
+    "Argument",
+    "NodeEntry",
+    "NodeRun",
+    "arguments",
+    "nodes",
+    "plan",
+]
+
 CONFIG_DIR = Path(__file__).parents[1] / "config"
 MODE_CONFIGS = {HUMANOID: "humanoid.yaml", SIM_HUMANOID: "humanoid.yaml"}  # over the nodes' own parameter files
 FASTDDS_PROFILE = CONFIG_DIR / "fastdds.xml"
 FASTDDS_SMALL_PROFILE = CONFIG_DIR / "fastdds_small.xml"
-_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeEntry:
     """A node. ``executable`` is what colcon installs, ``module`` what ``python -m`` runs where nothing is installed.
 
-    ``config`` is its default parameter file in ``CONFIG_DIR``; ``remappings`` hold in every mode.
+    ``config`` is its default parameter file in ``CONFIG_DIR``; ``remappings`` hold in every mode. One that is
+    ``opt_in`` runs where an argument that ``starts`` it says so; then all get its ``shared_config``, over their own.
     """
 
     name: str
@@ -42,31 +73,13 @@ class NodeEntry:
     config: str
     modes: tuple[str, ...]
     remappings: tuple[tuple[str, str], ...] = ()
+    opt_in: bool = False
+    shared_config: str = ""
 
     @property
     def config_path(self) -> Path:
         """The default parameter file."""
         return CONFIG_DIR / self.config
-
-
-@dataclass(frozen=True, kw_only=True)
-class Argument:
-    """A launch argument: sets ``parameters`` (node, parameter) to a ``kind``, or remaps ``remaps`` (node, topic).
-
-    Empty means: as the parameter files say. A remap to T takes T/compressed along for T's compressed twin.
-    """
-
-    name: str
-    description: str
-    modes: tuple[str, ...] = MODES
-    kind: type = str
-    parameters: tuple[tuple[str, str], ...] = ()
-    remaps: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def unset(self) -> str:
-        """In words: what an empty value means."""
-        return f"{self.remaps[0][1]}, in the namespace" if self.remaps else "as the parameter file says"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,118 +114,15 @@ NODES = (
         module="egowm_nodes.drift_monitor_node", lifecycle=True, config="drift_monitor.yaml", modes=MODES,
         remappings=(("rollouts", "world_model/rollout"),),
     ),
-)  # fmt: skip
-
-ARGUMENTS = (
-    Argument(
-        name="checkpoint", description="the world model: a checkpoint directory or embedded:NAME", modes=PREDICTING,
-        parameters=(("world_model", "checkpoint"),),
-    ),
-    Argument(
-        name="embodiment", description="this robot: a built-in embodiment or a YAML path",
-        parameters=(("world_model", "embodiment"), ("drift_monitor", "embodiment"), ("replay", "embodiment")),
-    ),
-    Argument(
-        name="baseline",
-        description="what drift takes for usual: learn, a drift_baseline.json or a checkpoint that has one",
-        parameters=(("drift_monitor", "baseline"),),
-    ),
-    Argument(
-        name="device", description="where the model runs: cpu, cuda, ...", modes=PREDICTING,
-        parameters=(("world_model", "device"),),
-    ),
-    Argument(
-        name="num_threads", description="compute threads of the model; 0 leaves torch's own choice", modes=PREDICTING,
-        kind=int, parameters=(("world_model", "num_threads"),),
-    ),
-    Argument(
-        name="tick_rate_hz", description="rate of the model's ticks, where the camera is slower than the embodiment's",
-        modes=PREDICTING, kind=float, parameters=(("world_model", "tick_rate_hz"),),
-    ),
-    Argument(
-        name="image_lag_s", description="how late the camera's stamps are against odometry", modes=PREDICTING,
-        kind=float, parameters=(("world_model", "image_lag_s"),),
-    ),
-    Argument(
-        name="seed", description="picks the simulated room and the start", modes=SIMULATED, kind=int,
-        parameters=(("sim_robot", "seed"), ("sim_humanoid", "seed")),
-    ),
-    Argument(
-        name="drive", description="who drives the simulated robot: auto wanders, cmd_vel obeys the topic",
-        modes=(SIM,), parameters=(("sim_robot", "drive"),),
-    ),
-    Argument(
-        name="drive", description="who moves the simulated humanoid: auto does, topic obeys the topics",
-        modes=(SIM_HUMANOID,), parameters=(("sim_humanoid", "drive"),),
-    ),
-    Argument(
-        name="faults", description="what goes wrong in the simulator: KIND[:SEVERITY]@START[-END] ... in seconds",
-        modes=(SIM,), parameters=(("sim_robot", "faults"),),
-    ),
-    Argument(
-        name="bag", description="the recording to play", modes=(REPLAY,), parameters=(("replay", "bag"),)
-    ),
-    Argument(
-        name="rate", description="speed of the recording, 1 is real time", modes=(REPLAY,), kind=float,
-        parameters=(("replay", "rate"),),
-    ),
-    Argument(
-        name="loop", description="start the recording over at its end", modes=(REPLAY,), kind=bool,
-        parameters=(("replay", "loop"),),
-    ),
-    Argument(
-        name="restamp", description="shift the recorded stamps to now", modes=(REPLAY,), kind=bool,
-        parameters=(("replay", "restamp"),),
-    ),
-    Argument(
-        name="recorded_image", description="the recorded image topic, where several could be meant", modes=(REPLAY,),
-        parameters=(("replay", "image_topic"),),
-    ),
-    Argument(
-        name="recorded_odom", description="the recorded motion's topics, with commas, where several could be meant",
-        modes=(REPLAY,), parameters=(("replay", "odom_topic"),),
-    ),
-    Argument(
-        name="recorded_plan", description="recorded joint commands to play as plans on joint_trajectory",
-        modes=(REPLAY,), parameters=(("replay", "plan_topic"),),
-    ),
-    Argument(
-        name="image_topic", description="the robot's image topic (its /compressed twin comes along)", modes=REAL,
-        remaps=(("world_model", "image"), ("drift_monitor", "image")),
-    ),
-    Argument(
-        name="camera_info_topic", description="the robot's camera_info topic", modes=(BASE, HUMANOID),
-        remaps=(("world_model", "camera_info"),),
-    ),
-    Argument(
-        name="odom_topic", description="the robot's wheel odometry topic", modes=(BASE, HUMANOID),
-        remaps=(("world_model", "odom"),),
-    ),
-    Argument(
-        name="joint_states_topic", description="the robot's joint states topic", modes=(HUMANOID,),
-        remaps=(("world_model", "joint_states"),),
-    ),
-    Argument(
-        name="cmd_vel_topic", description="the robot's velocity command topic", modes=(BASE, HUMANOID),
-        remaps=(("world_model", "cmd_vel"),),
-    ),
-    Argument(
-        name="plan_topic", description="the planned path (nav_msgs/Path)", modes=(BASE, HUMANOID),
-        remaps=(("world_model", "plan"),),
-    ),
-    Argument(
-        name="joint_trajectory_topic", description="the planned joint trajectory", modes=(HUMANOID,),
-        remaps=(("world_model", "joint_trajectory"),),
-    ),
-    Argument(
-        name="rollouts_topic", description="the rollouts of the world model that runs elsewhere",
-        modes=(MONITOR_ONLY,), remaps=(("drift_monitor", "rollouts"),),
+    NodeEntry(
+        name="planner", package="egowm_nodes", executable="planner", module="egowm_nodes.planner_node", lifecycle=True,
+        config="planner.yaml", modes=DRIVABLE, opt_in=True, shared_config="planning.yaml",
     ),
 )  # fmt: skip
 
 
 def nodes(mode: str) -> tuple[NodeEntry, ...]:
-    """The nodes of a mode, in starting order. Raises ConfigError for an unknown mode."""
+    """The nodes of a mode, in starting order, opt-in ones too. Raises ConfigError for an unknown mode."""
     if mode not in MODES:
         raise ConfigError(f"mode {mode!r} is not one of {', '.join(MODES)}")
     return tuple(entry for entry in NODES if mode in entry.modes)
@@ -234,30 +144,34 @@ def plan(
     """The nodes of ``mode`` with what ``values`` (argument name to text or value; "" and None mean unset) ask for.
 
     ``params_file`` is a parameter file of the user's, over the defaults and under the arguments. Nodes named in
-    ``without`` are left out. Raises ConfigError for an unknown mode or argument, a value of the wrong kind, or a
-    missing parameter file.
+    ``without`` are left out, opt-in ones unless asked for. Raises ConfigError for an unknown mode or argument, a value
+    of the wrong kind, values that contradict each other, or a missing parameter file.
     """
-    entries = tuple(entry for entry in nodes(mode) if entry.name not in without)
     known = {argument.name: argument for argument in arguments(mode)}
+    if strange := [name for name in values if name not in known]:
+        raise ConfigError(f"{strange[0]!r} is no argument of {mode}; it takes {', '.join(known)}")
+    given = {name: value for name, value in values.items() if value is not None and value != ""}
+    asked = {known[name].starts for name in given if known[name].starts and truth(name, str(given[name]))}
+    entries = tuple(
+        entry for entry in nodes(mode) if entry.name not in without and (not entry.opt_in or entry.name in asked)
+    )
+    given |= _implied(given, known, {entry.name for entry in entries})
     parameters: dict[str, dict[str, Any]] = {entry.name: {} for entry in entries}
     remappings = {entry.name: list(entry.remappings) for entry in entries}
-    for name, value in values.items():
-        if name not in known:
-            raise ConfigError(f"{name!r} is no argument of {mode}; it takes {', '.join(known)}")
-        if value is None or value == "":
-            continue
+    for name, value in given.items():
         argument = known[name]
         for node, parameter in argument.parameters:
             if node in parameters:
-                parameters[node][parameter] = _convert(argument, value)
+                parameters[node][parameter] = convert(argument, value)
         for node, topic in argument.remaps:
             if node in remappings:
                 # an argument replaces the table's own remapping of the same topic
                 remappings[node] = [pair for pair in remappings[node] if pair[0] != topic]
-                remappings[node] += _remap(topic, str(value))
-    files = (CONFIG_DIR / MODE_CONFIGS[mode],) if mode in MODE_CONFIGS else ()
+                remappings[node] += remap(topic, str(value))
+    names = [MODE_CONFIGS.get(mode, ""), *(entry.shared_config for entry in entries)]
+    files = [CONFIG_DIR / name for name in names if name]
     if params_file:
-        files = (*files, Path(params_file))
+        files.append(Path(params_file))
         if not files[-1].is_file():
             raise ConfigError(f"params_file {params_file} does not exist; give a ROS parameter YAML file")
     return tuple(
@@ -271,26 +185,20 @@ def plan(
     )
 
 
-def truth(name: str, text: str) -> bool:
-    """What the text of a yes-or-no argument means. Raises ConfigError for any other text."""
-    if text.lower() not in _TRUE + _FALSE:
-        raise ConfigError(f"argument {name} is {text!r}; expected true or false")
-    return text.lower() in _TRUE
-
-
-def _remap(topic: str, target: str) -> list[tuple[str, str]]:
-    if topic != "image":
-        return [(topic, target)]
-    raw = target.removesuffix("/compressed")
-    return [(topic, raw), (f"{topic}/compressed", f"{raw}/compressed")]
-
-
-def _convert(argument: Argument, value: Any) -> Any:
-    text = str(value).strip()
-    if argument.kind is bool:
-        return truth(argument.name, text)
-    try:
-        return argument.kind(text)
-    except ValueError:
-        kind = {int: "a whole number", float: "a number"}[argument.kind]
-        raise ConfigError(f"argument {argument.name} is {text!r}; expected {kind}") from None
+def _implied(given: Mapping[str, Any], known: Mapping[str, Argument], running: Collection[str]) -> dict[str, str]:
+    """The values that opt-in nodes bring along. Raises ConfigError where others were given, or none of them runs."""
+    opt_in = {entry.name for entry in NODES if entry.opt_in}
+    implied: dict[str, str] = {}
+    for name, value in given.items():
+        argument = known[name]
+        if argument.nodes and argument.nodes <= opt_in - set(running):
+            starting = next(each.name for each in known.values() if each.starts in argument.nodes)
+            raise ConfigError(f"{name} is for a node that was not asked for; give {starting}:=true, too")
+        for other, wanted in argument.implies if argument.starts in running else ():
+            if other in known and given.get(other, wanted) != wanted:
+                raise ConfigError(
+                    f"{name}:={value} and {other}:={given[other]} contradict each other; leave one out, or give"
+                    f" {other}:={wanted}"
+                )
+            implied |= {other: wanted} if other in known else {}
+    return implied
