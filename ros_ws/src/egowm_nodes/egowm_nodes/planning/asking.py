@@ -66,8 +66,8 @@ class AskedCost:
             self._wait(
                 done.is_set,
                 self.timeout_s,
-                f"the world model did not answer in {self.timeout_s:g} s; raise imagine_timeout_s, or give it more of"
-                " the machine (num_threads, device)",
+                f"the world model did not answer in {self.timeout_s:g} s; if it lives, raise imagine_timeout_s or"
+                " give it more of the machine (num_threads, device)",
             )
         except (Stopped, AnswerError):
             pending.cancel()
