@@ -119,3 +119,6 @@ def test_it_stops_cleanly_in_the_middle_of_a_goal(graph) -> None:
     graph.rig.until(lambda: graph.client._spin(0.02) or pending._handle is not None, "the goal's acceptance")
     assert stop_node(graph.process, signal.SIGTERM) == 0
     assert "Traceback" not in graph.log.read_text()
+    graph.rig.until(lambda: graph.client._spin(0.02) or pending.done, "the goal's result")
+    with pytest.raises(AnswerError, match="deactivated; activate it"):
+        pending.result()

@@ -167,6 +167,9 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
         if self._imagine is not None:
             self._imagine.abandon()
 
+    def answering(self) -> bool:
+        return self._imagine is not None and self._imagine.answering()
+
     def cleanup(self) -> None:
         if self._imagine is not None:
             self._imagine.close()

@@ -60,6 +60,10 @@ class ImagineDesk:
         """After :meth:`stop`, once the thread that did the work has ended: answer who still waits."""
         self._server.abandon()
 
+    def answering(self) -> bool:
+        """Whether somebody still waits for a result."""
+        return self._server.answering
+
     def close(self) -> None:
         """Take the action away."""
         self._server.close()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 ACTION = "~/imagine"
 RESULT_S = 10  # how long a result can be asked for
 MOST_GOALS = 64
+_SENT_S = 0.2  # within which a client asks for a result that is there and gets it, while the node is spun
 KEPT_RESULTS = 3  # whose frames are kept so long; those of older ones are forgotten
 CANCELLED = "cancelled by the client"
 
@@ -83,6 +84,7 @@ class ImagineServer:
         self._running: _Ticket | None = None
         self._accepted_s: deque[float] = deque(maxlen=MOST_GOALS)
         self._kept: deque[Imagine.Result] = deque()
+        self._concluded_s = -_SENT_S
         self.figures = ImagineFigures()
         self._server = SteadyActionServer(
             node,
@@ -110,6 +112,11 @@ class ImagineServer:
     def waiting(self) -> int:
         """How many goals wait for their turn."""
         return len(self._waiting)
+
+    @property
+    def answering(self) -> bool:
+        """Whether a goal has no result yet, or one that may not have been sent."""
+        return bool(self._tickets) or time.monotonic() < self._concluded_s + _SENT_S
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
@@ -209,6 +216,7 @@ class ImagineServer:
             return self._conclude(ticket)
         finally:
             self._tickets.pop(bytes(handle.goal_id.uuid), None)
+            self._concluded_s = time.monotonic()
             if self._running is ticket:
                 self._running = None
             self._next()

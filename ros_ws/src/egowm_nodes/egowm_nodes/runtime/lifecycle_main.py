@@ -29,4 +29,4 @@ def run(make: Callable[[], ManagedNode[Any]], argv: Sequence[str] | None, *, nam
         node.stop()
         node.destroy_node()
 
-    return spin(make, argv, name=name, begin=begin, report=report, close=close)
+    return spin(make, argv, name=name, begin=begin, report=report, leave=ManagedNode[Any].leave, close=close)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -23,6 +24,8 @@ from egowm_nodes.runtime import heap, shared_memory
 from egowm_nodes.runtime.steady_executor import SteadyExecutor
 
 SPIN_S = 0.2
+LEAVE_S = 2.0
+_LEAVE_STEP_S = 0.01
 N = TypeVar("N", bound=Node)
 
 
@@ -34,13 +37,16 @@ def spin(
     report: Callable[[N, str, str], None],
     close: Callable[[N], None],
     begin: Callable[[N], object] = lambda node: None,
+    leave: Callable[[N], bool] = lambda node: False,
     done: Callable[[N], bool] = lambda node: False,
     fatal: tuple[type[EgowmError], ...] = (),
 ) -> int:
     """Spin the node that ``make`` makes until a signal comes or it is ``done``; returns the exit code.
 
-    ``begin`` is called once it can be spun, ``close`` at the end, ``report(node, key, text)`` on trouble. The code is 1
-    where ``make``, ``begin`` or ``done`` raises EgowmError, a callback a ``fatal`` one, or the parameters are wrong.
+    ``begin`` is called once it can be spun, ``close`` at the end, ``report(node, key, text)`` on trouble. Before
+    ``close``, the node is spun for as long as ``leave`` is true, ``LEAVE_S`` at most: it has answers to give. The code
+    is 1 where ``make``, ``begin`` or ``done`` raises EgowmError, a callback a ``fatal`` one, or where the parameters
+    are wrong.
     """
     heap.return_large_blocks()
     stop = threading.Event()
@@ -63,12 +69,11 @@ def spin(
         executor.add_node(node)
         begin(node)
         while not stop.is_set() and not done(node):
-            try:
-                executor.spin_once(timeout_sec=SPIN_S)
-            except fatal:
-                raise
-            except Exception:  # a node never dies of a message: told with its traceback, and counted
-                report(node, "callback", f"a callback failed:\n{traceback.format_exc()}")
+            _step(executor, node, SPIN_S, report, fatal)
+        answering, end_s = leave(node), time.monotonic() + LEAVE_S
+        while answering and time.monotonic() < end_s:
+            _step(executor, node, _LEAVE_STEP_S, report, ())
+            answering = leave(node)
     except (EgowmError, InvalidParameterValueException, InvalidParameterTypeException) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
@@ -78,3 +83,18 @@ def spin(
         executor.shutdown()
         rclpy.try_shutdown()
     return 0
+
+
+def _step(
+    executor: SteadyExecutor,
+    node: N,
+    timeout_s: float,
+    report: Callable[[N, str, str], None],
+    fatal: tuple[type[EgowmError], ...],
+) -> None:
+    try:
+        executor.spin_once(timeout_sec=timeout_s)
+    except fatal:
+        raise
+    except Exception:  # a node never dies of a message: told with its traceback, and counted
+        report(node, "callback", f"a callback failed:\n{traceback.format_exc()}")

@@ -52,6 +52,7 @@ class ManagedNode(LifecycleNode, Generic[P]):
         for sentence in params.unknown(kind, getattr(self, "_parameter_overrides", {})):
             self.get_logger().warning(sentence)
         self.add_on_set_parameters_callback(self._on_parameters)
+        self._left = False
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # diagnostics go on when simulated time stands still
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         self.create_timer(DIAGNOSTICS_PERIOD_S, self.publish_diagnostics, clock=self._steady)
@@ -118,6 +119,17 @@ class ManagedNode(LifecycleNode, Generic[P]):
         self.stop()
         self.lifecycle_state = "unconfigured"
         return TransitionCallbackReturn.SUCCESS
+
+    def leave(self) -> bool:
+        """Deactivate, whatever the state; whether there are still answers to give, for which it must be spun."""
+        if not self._left:
+            self._left = True
+            self._undo("deactivate", self.deactivate)
+        return self.answering()
+
+    def answering(self) -> bool:
+        """Whether somebody who asked still waits for an answer that is on its way."""
+        return False
 
     def stop(self) -> None:
         """Deactivate and clean up, whatever the state."""
