@@ -340,6 +340,9 @@ def test_the_aggregator_knows_every_status_that_is_published(rig):
         assert len(fits) == 1, f"{name}: {fits}"
     for analyzer in analyzers.values():
         assert analyzer["type"] == "diagnostic_aggregator/GenericAnalyzer" and analyzer["timeout"] > 1.0
+        if analyzer.get("num_items") == 0:  # of a node that runs on request
+            assert analyzer["contains"] == ["planner: "]
+            continue
         for part in analyzer["contains"]:
             assert any(part in name for name in names), part
 
