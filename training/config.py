@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from egowm_core.errors import ConfigError
 from egowm_core.schema import read_fields
 
 AUTO = "auto"
+_SMALLEST_GAP = 2.0**-12
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,41 @@ class DenoiserRun:
 
 
 @dataclass(frozen=True)
+class Student:
+    """Consistency tuning in place of the ordinary objective (see ``fit/consistency.py``, whose symbols these are)."""
+
+    teacher: str  # checkpoint whose weights the student starts from
+    q: float = 2.0  # by what the gap between the two noise levels, 1 - r / t, shrinks from stage to stage
+    stages: int = 8  # of equal length; after the last r / t is 1 - n(t) / q^stages
+    k: float = 8.0  # gaps at low noise are up to 1 + k / 2 times those at high noise
+    b: float = 1.0  # where low noise ends: at sigma about 1 / b
+    huber: float = 0.001  # c: errors below it count by their square, those above by their size
+
+    def __post_init__(self) -> None:
+        numbers = {"q": self.q, "k": self.k, "b": self.b, "huber": self.huber}
+        for key, value in numbers.items():
+            if not math.isfinite(value):
+                raise ConfigError(f"student: {key} is {value}; expected a finite number")
+        if self.q <= 1 or self.stages < 1:
+            raise ConfigError(f"student: q {self.q:g} must exceed 1 and stages {self.stages} be at least 1")
+        if self.k < 0 or self.b < 0 or self.huber <= 0:
+            raise ConfigError(
+                f"student: k {self.k:g} and b {self.b:g} must be 0 or more, and huber {self.huber:g} positive"
+            )
+        smallest, largest = self.q**-self.stages, (1 + self.k / 2) * self.q**-self.stages
+        if largest >= 1:
+            raise ConfigError(
+                f"student: q {self.q:g} in {self.stages} stages and k {self.k:g} leave the clean target to low noise "
+                f"to the end; (1 + k / 2) / q^stages is {largest:.3g}, take more stages until it is below 1"
+            )
+        if smallest < _SMALLEST_GAP:
+            raise ConfigError(
+                f"student: q {self.q:g} in {self.stages} stages ends at noise levels that are {smallest:.3g} apart, "
+                "where rounding is most of the difference; take fewer stages (8 with q 2: 0.0039)"
+            )
+
+
+@dataclass(frozen=True)
 class Sampling:
     """How the finished model samples unless told otherwise."""
 
@@ -112,6 +148,7 @@ class TrainConfig:
     denoiser: dict[str, Any] = field(default_factory=dict)
     autoencoder_run: AutoencoderRun = field(default_factory=AutoencoderRun)
     denoiser_run: DenoiserRun = field(default_factory=DenoiserRun)
+    student: Student | None = None  # given: the run makes a few-step student of a trained model
     sampling: Sampling = field(default_factory=Sampling)
     watch: Watch = field(default_factory=Watch)
 
@@ -119,6 +156,8 @@ class TrainConfig:
         if bool(self.dataset) == bool(self.datasets):
             given = "both" if self.dataset else "neither"
             raise ConfigError(f"{self.name}: {given} of dataset and datasets given; name one dataset, or list several")
+        if self.student is not None:
+            _check_student(self.name, self.student, self.denoiser_run)
 
     @property
     def sources(self) -> tuple[DatasetEntry, ...]:
@@ -170,6 +209,11 @@ def train_config(values: dict[str, Any], where: str) -> TrainConfig:
     )
     for key, kind in sections:
         values[key] = kind(**read_fields(kind, values.get(key, {}), f"{where}: {key}"))
+    if values.get("student") is not None:
+        student = Student(**read_fields(Student, values["student"], f"{where}: student"))
+        run = values["denoiser_run"]
+        values["student"] = student
+        values["denoiser_run"] = replace(run, init_from=run.init_from or student.teacher)
     values = read_fields(TrainConfig, values, where)
     values["datasets"] = tuple(
         DatasetEntry(
@@ -178,3 +222,22 @@ def train_config(values: dict[str, Any], where: str) -> TrainConfig:
         for item in values.get("datasets", ())
     )
     return TrainConfig(**values)
+
+
+def _check_student(name: str, student: Student, run: DenoiserRun) -> None:
+    if run.init_from != student.teacher:
+        raise ConfigError(
+            f"{name}: a student starts from its teacher {student.teacher}, denoiser_run.init_from says "
+            f"{run.init_from or 'nothing'}; leave init_from out"
+        )
+    if run.from_scratch:
+        raise ConfigError(f"{name}: a student has its teacher's weights; leave denoiser_run.from_scratch out")
+    if run.diffusion_forcing:
+        raise ConfigError(
+            f"{name}: consistency tuning moves a whole clip along its path, one noise level for all frames; leave "
+            "denoiser_run.diffusion_forcing out"
+        )
+    if run.steps < student.stages:
+        raise ConfigError(
+            f"{name}: {run.steps} steps are fewer than the student's {student.stages} stages; take at least as many"
+        )

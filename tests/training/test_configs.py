@@ -29,6 +29,7 @@ RUNS = sorted(path.name for path in CONFIGS.glob("*.yaml") if "denoiser_run" in 
 SMALL = {"base_3dof.yaml": "base_3dof", "small_base_3dof.yaml": "base_3dof", "small_humanoid_g1.yaml": "unitree_g1_26"}
 SVD, COSMOS = ("svd", (32, 48), 8, 1e-5), ("cosmos", (32, 48), 16, 1e-6)
 EMBEDDED = "humanoid_25dof.yaml"  # from the embedded mobile base's weights
+STUDENT = "student_base_3dof.yaml"  # of the embedded mobile base
 PAPER = {
     "svd_base_3dof.yaml": ("base_3dof", *SVD),
     "svd_humanoid_25dof.yaml": ("humanoid_25dof", *SVD),
@@ -42,7 +43,7 @@ def resolves(config: TrainConfig) -> AdapterConfig:
 
 
 def test_every_run_is_known_here() -> None:
-    assert set(RUNS) == {*PAPER, *SMALL, EMBEDDED} and COMPARISONS
+    assert set(RUNS) == {*PAPER, *SMALL, EMBEDDED, STUDENT} and COMPARISONS
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -75,6 +76,15 @@ def test_the_humanoid_keeps_the_embedded_backbone_and_gets_an_action_path_of_its
     kept = {f"denoiser.{name}": value for name, value in denoiser.state_dict().items()}
     shared = [name for name in base.weights if name.startswith("denoiser.unet.")]
     assert shared and all(torch.equal(kept[name], base.weights[name].float()) for name in shared)
+
+
+def test_the_student_is_the_embedded_model_but_for_its_sampling() -> None:
+    config, base = load_train_config(CONFIGS / STUDENT), load_checkpoint("embedded:base_3dof")
+    assert config.student is not None and config.student.teacher == "embedded:base_3dof" and not config.vae
+    assert resolves(config) == denoiser_config(base.config["denoiser"])[1]
+    trained, own = load_train_config(CONFIGS / "base_3dof.yaml"), config.sampling
+    assert (own.sigma_max, own.warp) == (trained.sampling.sigma_max, trained.sampling.warp)
+    assert config.denoiser_run.warp_shares == trained.denoiser_run.warp_shares
 
 
 @pytest.mark.parametrize("name", COMPARISONS)

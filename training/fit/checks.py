@@ -84,6 +84,11 @@ def check_denoiser(
         )
     if run.lora_rank and (not run.init_from or run.from_scratch):
         raise ConfigError(f"lora_rank {run.lora_rank} updates pretrained weights; name them by init_from, or use 0")
+    if config.student is not None and fields.causal:
+        raise ConfigError(
+            f"student: {config.student.teacher} is causal, and its history stands at another noise level than the "
+            "frame in the making; consistency tuning takes models of whole chunks"
+        )
     if run.action_dropout and fields.passive:
         raise ConfigError(f"action_dropout {run.action_dropout}: a passive model has no actions to drop; set it to 0")
     with torch.device("meta"):  # shapes alone

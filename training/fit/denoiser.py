@@ -120,7 +120,15 @@ class _Loop:
         run, config, accelerator = self._run, self._run.config, self._run.accelerator
         settings, denoiser = config.denoiser_run, self._objective.denoiser
         stores = _stores(run)
-        draws = StepDraws(run.mixture, settings, denoiser.config, stores, seed=config.seed, share=share_of(accelerator))
+        draws = StepDraws(
+            run.mixture,
+            settings,
+            denoiser.config,
+            stores,
+            seed=config.seed,
+            share=share_of(accelerator),
+            student=config.student,
+        )
         workers = number_of_workers(
             config.workers, decoding=draws.needs_images, local_processes=accelerator.num_processes
         )
@@ -179,7 +187,7 @@ class _Loop:
             context, future = in_latent_space(
                 moved, run.vae, source.embodiment, horizon=self._objective.denoiser.config.horizon
             )
-        loss: Tensor = module(LOSS, source.name, future, context, moved.actions, moved.sigma, moved.noise)
+        loss: Tensor = module(LOSS, source.name, future, context, moved.actions, moved.sigma, moved.noise, moved.lower)
         return loss
 
     def _measure(self, progress: Progress, draw: Draw) -> None:

@@ -23,8 +23,9 @@ from egowm_core.models.adapter_config import AdapterConfig
 from egowm_core.models.conditioning import encode_context
 from egowm_core.models.registry import TrainedAutoencoder
 from egowm_core.models.vae import to_unit_range
-from training.config import DenoiserRun
+from training.config import DenoiserRun, Student
 from training.fit.clips import ClipDataset
+from training.fit.consistency import lower_levels
 from training.fit.mixture import Mixture, clip_likelihood
 
 
@@ -34,7 +35,8 @@ class Draw:
 
     ``latents`` (n,K+T,C,h,w) where they are stored, else None; ``images`` (n,N,H,W,3) uint8, N as many as needed;
     ``actions`` (n,T,D), ``state`` (n,S) or None, ``action_known`` (n,T) or None as :class:`Context` has them; ``sigma``
-    (n,1) or one a frame (n,T), ``noise`` (n,T,C,h,w) of unit variance. T of latents and noise counts latent frames.
+    (n,1) or one a frame (n,T), ``noise`` (n,T,C,h,w) of unit variance, ``lower`` (n,1) the noise level of a student's
+    target or None. T of latents and noise counts latent frames.
     """
 
     source: int
@@ -46,6 +48,7 @@ class Draw:
     warps: tuple[str, ...] | None
     sigma: Tensor
     noise: Tensor
+    lower: Tensor | None = None
 
     def to(self, device: torch.device) -> Draw:
         """The same on ``device``."""
@@ -88,8 +91,10 @@ class StepDraws:
         *,
         seed: int,
         share: Share = Share(),
+        student: Student | None = None,
     ) -> None:
         """``stores``: latents of all training frames (N,C,h,w) of each source, or None to encode clips on the way."""
+        self._student = student
         self._mixture, self._run, self._denoiser, self._stores = mixture, run, denoiser, stores
         self._seed, self._share = seed, share
         self._likelihood = [clip_likelihood(source.training, run.min_motion) for source in mixture.sources]
@@ -112,6 +117,9 @@ class StepDraws:
             warps = rng.choice(list(run.warp_shares), size=batch_size, p=list(run.warp_shares.values()))
         known = self._known(rng)
         sigma = self._sigma(generator)
+        lower: Tensor | None = None
+        if self._student is not None:
+            lower = lower_levels(sigma, self._student, step=step, steps=run.steps)
         shape = (self._denoiser.latent_channels, self._denoiser.latent_height, self._denoiser.latent_width)
         noise = torch.randn(batch_size, self._denoiser.horizon, *shape, generator=generator)
         return [
@@ -123,6 +131,7 @@ class StepDraws:
                 None if warps is None else tuple(warps[part].tolist()),
                 sigma[part],
                 noise[part],
+                None if lower is None else lower[part],
             )
             for part in self._share.slices(batch_size)
         ]
@@ -136,12 +145,13 @@ class StepDraws:
         warps: tuple[str, ...] | None,
         sigma: Tensor,
         noise: Tensor,
+        lower: Tensor | None,
     ) -> Draw:
         store = self._stores[source]
         images = None if store is None else data.context if self._warped else 0
         batch = data.batch(numbers, images=images)
         latents = None if store is None else torch.from_numpy(np.asarray(store[batch.frame_index], np.float32))
-        return Draw(source, latents, batch.images, batch.actions, batch.state, known, warps, sigma, noise)
+        return Draw(source, latents, batch.images, batch.actions, batch.state, known, warps, sigma, noise, lower)
 
     def _known(self, rng: np.random.Generator) -> Tensor | None:
         """Which actions are not dropped: of a causal model frame by frame, else a clip's together, as guidance does."""

@@ -83,4 +83,6 @@ def _origin(config: TrainConfig) -> str:
     own = "" if config.vae or config.autoencoder_from else ", its autoencoder as it was"
     updates = f", updated by rank {run.lora_rank} (LoRA)" if run.lora_rank else ""
     start = f"{taken} of {parent} to start from{updates}"
+    if config.student is not None:
+        start += f", tuned as a few-step student (consistency tuning, {config.student.stages} stages)"
     return f"{start}{own}" if own else f"{start}; {autoencoder}"

@@ -85,9 +85,9 @@ def initial_objective(config: TrainConfig, embodiments: Mapping[str, Embodiment]
     denoisers = (initial_denoiser(config, embodiment) for embodiment in embodiments.values())
     shared = next(denoisers)
     if len(embodiments) == 1:
-        return Objective(shared)
+        return Objective(shared, student=config.student)
     paths = [ActionPath.of(shared), *(ActionPath.of(denoiser) for denoiser in denoisers)]  # their backbones go again
-    return Objective(shared, dict(zip(embodiments, paths, strict=True)))
+    return Objective(shared, dict(zip(embodiments, paths, strict=True)), student=config.student)
 
 
 def _denoiser_section(where: str) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from egowm_core.diffusion.denoiser import Context
 from egowm_core.diffusion.losses import denoising_loss
 from egowm_core.models.action_encoder import ActionEncoder, StateEncoder
 from egowm_core.models.adapter import BackboneDenoiser
+from training.config import Student
+from training.fit.consistency import consistency_loss
 
 LOSS = "loss"
 
@@ -35,15 +37,22 @@ class ActionPath(nn.Module):
 
 
 class Objective(nn.Module):
-    """The denoising objective of a backbone; with ``paths``, of one embodiment at a time.
+    """The denoising objective of a backbone, or its ``student``'s; with ``paths``, of one embodiment at a time.
 
     Without ``paths`` the denoiser keeps its own encoders, whatever the embodiment is called. With them it has none of
     its own: those of the embodiment in use are attached while a pass runs.
     """
 
-    def __init__(self, denoiser: BackboneDenoiser, paths: Mapping[str, ActionPath] | None = None) -> None:
+    def __init__(
+        self,
+        denoiser: BackboneDenoiser,
+        paths: Mapping[str, ActionPath] | None = None,
+        *,
+        student: Student | None = None,
+    ) -> None:
         super().__init__()
         self.denoiser = denoiser
+        self.student = student
         self.paths = nn.ModuleDict({_key(name): path for name, path in (paths or {}).items()})
         self._no_split_modules = _blocks(denoiser.stock)  # what FSDP shards each by itself, unless it is told
         if self.paths:
@@ -55,11 +64,32 @@ class Objective(nn.Module):
             called = self.loss if call == LOSS else getattr(denoiser, call)
             return called(*arguments, **options)
 
-    def loss(self, clean: Tensor, context: Context, actions: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-        """The backbone's own objective (``denoising_loss``), a scalar.
+    def loss(
+        self,
+        clean: Tensor,
+        context: Context,
+        actions: Tensor,
+        sigma: Tensor,
+        noise: Tensor,
+        lower: Tensor | None = None,
+    ) -> Tensor:
+        """The backbone's own objective (``denoising_loss``), a scalar; a student's is ``consistency_loss``.
 
-        ``clean`` and unit ``noise`` (B,T,C,h,w), ``sigma`` (B,1) or (B,T), ``actions`` (B,T * temporal_factor,D).
+        ``clean`` and unit ``noise`` (B,T,C,h,w), ``sigma`` (B,1) or (B,T), ``lower`` (B,1), ``actions``
+        (B,T * temporal_factor,D).
         """
+        if self.student is not None:
+            assert lower is not None  # a student's draws have it
+            return consistency_loss(
+                self.denoiser,
+                clean,
+                sigma=sigma,
+                lower=lower,
+                context=context,
+                action=actions,
+                noise=noise,
+                huber=self.student.huber,
+            )
         return denoising_loss(
             self.denoiser,
             clean,

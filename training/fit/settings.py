@@ -45,6 +45,7 @@ def denoiser_settings(
             **_common(config, mixture, precision),
             "denoiser": merged,
             "denoiser_run": asdict(config.denoiser_run),
+            **({} if config.student is None else {"student": asdict(config.student)}),
             "the autoencoder's weights": encoder_digest(vae),
         }
     )
