@@ -144,7 +144,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--horizon", type=int, default=32, help="frames of the best option (default 32)")
     parser.add_argument("--candidates", type=int, default=1, help="of the best option (default 1)")
     parser.add_argument("--quantile", type=float, default=0.95, help="share that is to keep to the budget (0.95)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the model (0: PyTorch's choice)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads of the model (default 1; 0: PyTorch's choice)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the load's spells")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
