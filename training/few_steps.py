@@ -1,4 +1,4 @@
-"""`python -m training.few_steps MODEL@STEPS...`: checkpoints at several numbers of denoising steps, on the same clips.
+"""`egowm-few-steps CHECKPOINT@STEPS...`: checkpoints at several numbers of denoising steps, on the same clips.
 
 Each row of the table is a checkpoint at a number of steps; below, what each differs by from the first, paired, with 95%
 intervals of resampled recordings (clips of one room share it). ``sharpness`` is the gradient energy of a frame over the
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from egowm_core.errors import ConfigError, EgowmError
 from egowm_core.files import without_nan, write_text
@@ -44,7 +45,7 @@ def parse_rows(given: Sequence[str]) -> dict[str, tuple[str, int]]:
     """``CHECKPOINT@1,2,4`` into {row: (checkpoint, num_denoising_steps)}, in order.
 
     Raises:
-        ConfigError: no numbers of steps, or not all at least 1.
+        ConfigError: no numbers of steps, or not all at least 1; or two checkpoints of one name.
     """
     rows: dict[str, tuple[str, int]] = {}
     for text in given:
@@ -54,7 +55,10 @@ def parse_rows(given: Sequence[str]) -> dict[str, tuple[str, int]]:
             raise ConfigError(f"{text!r} is no row; give CHECKPOINT@STEPS, such as embedded:base_3dof@1,2,4")
         path = Path(checkpoint)
         name = path.parent.name if path.name == "checkpoint" else path.name
-        rows |= {f"{name}@{number}": (checkpoint, number) for number in numbers}
+        for number in numbers:
+            if rows.setdefault(f"{name}@{number}", (checkpoint, number))[0] != checkpoint:
+                other = rows[f"{name}@{number}"][0]
+                raise ConfigError(f"{other} and {checkpoint} would both be row {name}@{number}; rename a directory")
     return rows
 
 
@@ -123,7 +127,12 @@ def mean(name: str, values: Values) -> float:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.few_steps", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="egowm-few-steps",
+        description="Checkpoints at several numbers of denoising steps beside each other, on the same held-out clips.",
+        epilog="example: egowm-few-steps embedded:base_3dof@1,2,4,8 runs/student_base_3dof/checkpoint@1,2"
+        " --dataset data/rooms_heldout",
+    )
     parser.add_argument("rows", nargs="+", metavar="CHECKPOINT@STEPS", help="such as embedded:base_3dof@1,2,4,8")
     parser.add_argument("--dataset", type=Path, required=True, help="held-out dataset made by egowm-convert")
     parser.add_argument("--clips", type=int, default=96, help="how many clips (default 96)")
@@ -145,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _compare(arguments)
     except (EgowmError, OSError) as error:
-        print(f"few_steps: {error}", file=sys.stderr)
+        print(f"egowm-few-steps: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -164,7 +173,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     )
     predicted: dict[str, list[ImageArray]] = {}
     seconds: dict[str, float] = {}
-    for row, (checkpoint, steps) in rows.items():
+    for row, (checkpoint, steps) in tqdm(rows.items(), desc="predicting", unit="row"):
         made = predict(models[checkpoint], clips, num_denoising_steps=steps, seed=arguments.seed)
         predicted[row], seconds[row] = made[0], float(np.median(made[1]))
     if arguments.strips:

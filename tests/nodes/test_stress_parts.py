@@ -20,12 +20,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from egowm_core.embodiment import load_embodiment
+from egowm_core.errors import ConfigError
 from egowm_nodes.launching.node_table import NodeEntry, NodeRun
 from egowm_nodes.prediction.quick_start import lean_imports
 from egowm_nodes.runtime.process_figures import MEGABYTE, Footprint, footprint
 from egowm_nodes.stress import cli, figures
 from egowm_nodes.stress.hostile import Hostile
-from egowm_nodes.stress.system import System
+from egowm_nodes.stress.system import System, planned
 from egowm_nodes.stress.wild import LARGEST
 
 KINDS = (Image, CompressedImage, Odometry, JointState, ActionSequence, PathMsg, JointTrajectory, Twist, CameraInfo,
@@ -92,6 +93,15 @@ def test_what_ends_is_started_again_and_how_it_ended_is_kept(tmp_path: Path, mon
         assert system.wait_ending("robot/brief", 3, timeout_s=120.0) == 2
     assert process.endings[:3] == [2, 2, 2] and process.popen.poll() is not None
     assert process.words[-2:] == ["-r", "__ns:=/robot"]
+
+
+def test_a_node_on_request_runs_where_it_is_named() -> None:
+    assert "planner" not in [run.entry.name for run in planned("sim")]
+    runs = {run.entry.name: run for run in planned("sim", nodes=["planner"])}
+    assert set(runs) == {"sim_robot", "world_model", "drift_monitor", "planner"}
+    assert runs["sim_robot"].parameters["drive"] == "cmd_vel"
+    with pytest.raises(ConfigError, match="--nodes planer: not a node of sim; expected some of sim_robot"):
+        planned("sim", nodes=["planer"])
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ def test_rows_are_checkpoints_at_numbers_of_steps(capsys: pytest.CaptureFixture[
     for wrong in ("embedded:base_3dof", "@1", "a@", "a@0", "a@1,two"):
         with pytest.raises(ConfigError, match="is no row; give CHECKPOINT@STEPS"):
             parse_rows([wrong])
+    with pytest.raises(ConfigError, match="one/checkpoint and two/one/checkpoint would both be row one@2"):
+        parse_rows(["one/checkpoint@1,2", "two/one/checkpoint@2"])
     assert main(["a@0", "--dataset", "nowhere"]) == 1
     assert "is no row" in capsys.readouterr().err
 

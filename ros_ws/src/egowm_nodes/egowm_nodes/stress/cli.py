@@ -70,7 +70,7 @@ def _add(runs: Any, name: str, what: str, *, nodes: bool = False, mode: bool = F
     if nodes or mode:
         made.add_argument("--mode", default="sim", choices=node_table.MODES, help="which nodes run (%(default)s)")
     if nodes:
-        made.add_argument("--nodes", nargs="+", metavar="NODE", help="these alone (default: all of the mode)")
+        made.add_argument("--nodes", nargs="+", metavar="NODE", help="these alone, also such as planner (default: all)")
     made.add_argument("--domain-id", type=int, default=34, metavar="N", help="ROS domain (%(default)s)")
     made.add_argument("--logs", type=Path, metavar="DIR", help="keep the nodes' logs and settings here")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")

@@ -13,7 +13,7 @@ from lifecycle_msgs.msg import Transition
 from egowm_nodes.launching import node_table
 from egowm_nodes.stress.figures import MemoryLog, Outcome, percentiles_ms
 from egowm_nodes.stress.probe import Probe
-from egowm_nodes.stress.system import System
+from egowm_nodes.stress.system import System, planned
 from egowm_nodes.stress.terminal import Progress
 
 MOST_GROWTH_PERCENT = 5.0
@@ -30,7 +30,7 @@ _ROUND = (
 def cycle(args: argparse.Namespace, directory: Path, progress: Progress) -> Outcome:
     """Deactivate, clean up, configure and activate, ``--times``; looked at each time while unconfigured."""
     outcome = Outcome("cycle", {"mode": args.mode, "times": args.times})
-    runs = node_table.plan(args.mode, {"checkpoint": args.checkpoint} if args.checkpoint else {})
+    runs = planned(args.mode, checkpoint=args.checkpoint, nodes=args.nodes)
     names = args.nodes or [run.entry.name for run in runs if run.entry.lifecycle]
     log = MemoryLog()
     with System(directory, domain_id=args.domain_id) as system, Probe(domain_id=args.domain_id) as probe:

@@ -20,12 +20,11 @@ from rclpy._rclpy_pybind11 import RCLError
 from rclpy.qos import QoSProfile
 
 from egowm_core.embodiment import load_embodiment
-from egowm_nodes.launching import node_table
 from egowm_nodes.runtime.process_figures import MEGABYTE, footprint
 from egowm_nodes.stress.figures import MemoryLog, Outcome
 from egowm_nodes.stress.hostile import Hostile
 from egowm_nodes.stress.probe import Probe, StressError
-from egowm_nodes.stress.system import System
+from egowm_nodes.stress.system import System, planned
 from egowm_nodes.stress.terminal import Progress
 
 ANSWER_S = 5.0
@@ -41,7 +40,7 @@ _NUMBERS = (math.nan, math.inf, -math.inf, -1.0, 1e308)
 def fuzz(args: argparse.Namespace, directory: Path, progress: Progress) -> Outcome:
     """``--messages`` to each node of ``--mode`` in turn, in a running system."""
     outcome = Outcome("fuzz", {"mode": args.mode, "messages": args.messages, "seed": args.seed})
-    runs = node_table.plan(args.mode, {"checkpoint": args.checkpoint} if args.checkpoint else {})
+    runs = planned(args.mode, checkpoint=args.checkpoint, nodes=args.nodes)
     lifecycle = [run.entry.name for run in runs if run.entry.lifecycle]
     chosen = args.nodes or [run.entry.name for run in runs]
     embodiment = load_embodiment(args.embodiment)

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from egowm_nodes.launching import node_table
 from egowm_nodes.runtime.process_figures import MEGABYTE
 from egowm_nodes.runtime.shared_memory import SHARED_MEMORY
 from egowm_nodes.stress.figures import Outcome
 from egowm_nodes.stress.probe import Probe, StressError
-from egowm_nodes.stress.system import System
+from egowm_nodes.stress.system import System, planned
 from egowm_nodes.stress.terminal import Progress
 
 BACK_S = 5.0
@@ -72,7 +71,7 @@ class _Running:
     """A running system whose nodes come back."""
 
     def __init__(self, args: argparse.Namespace, directory: Path) -> None:
-        self._runs = node_table.plan(args.mode, {"checkpoint": args.checkpoint} if args.checkpoint else {})
+        self._runs = planned(args.mode, checkpoint=args.checkpoint, nodes=args.nodes)
         self.names = args.nodes or [run.entry.name for run in self._runs]
         self._system = System(directory, domain_id=args.domain_id, respawn=True, respawn_delay_s=args.respawn_delay_s)
         self._domain_id = args.domain_id

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from egowm_core.errors import ConfigError
 from egowm_nodes.launching import node_table
 from egowm_nodes.launching.processes import command, environment
 
@@ -127,6 +128,16 @@ class System:
                 if self._stop.wait(self._delay_s):
                     return
                 process.popen = _popen(process.words, process.variables, process.log)
+
+
+def planned(mode: str, *, checkpoint: str = "", nodes: Sequence[str] | None = None) -> tuple[node_table.NodeRun, ...]:
+    """The nodes of a mode, and those of ``nodes`` that run on request alone. Raises ConfigError for a foreign one."""
+    known = [entry.name for entry in node_table.nodes(mode)]
+    if strange := [name for name in nodes or () if name not in known]:
+        raise ConfigError(f"--nodes {strange[0]}: not a node of {mode}; expected some of {', '.join(known)}")
+    values = {"checkpoint": checkpoint} if checkpoint else {}
+    asked = {argument.name: "true" for argument in node_table.arguments(mode) if argument.starts in (nodes or ())}
+    return node_table.plan(mode, values | asked)
 
 
 def with_parameters(run: node_table.NodeRun, **parameters: Any) -> node_table.NodeRun:
