@@ -71,7 +71,7 @@ class _Fuzzing:
         self._system, self._probe, self._hostile, self._name = system, probe, hostile, name
         self._publishers: dict[str, tuple[type[Any], Any]] = {}
         for topic, types in probe.node.get_subscriber_names_and_types_by_node(name, probe.node.get_namespace()):
-            if topic not in _OURS:
+            if topic not in _OURS and "/_action/" not in topic:  # of an action, its server alone speaks there
                 kind = _message_class(types[0])
                 self._publishers[topic] = (kind, probe.node.create_publisher(kind, topic, QoSProfile(depth=_BATCH)))
         if not self._publishers:
