@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from egowm_core.errors import ConfigError
 from egowm_core.models.adapter import BackboneDenoiser
 from egowm_core.models.autoencoders import KLTemporalVideoAutoencoder
+from egowm_core.models.frame_cache import CausalControl
+from egowm_core.models.vae import FrameAutoencoder
 from egowm_core.schema import nearest
 from egowm_core.world_model import WorldModel
 
@@ -27,18 +29,20 @@ out one against another, which takes minutes the first time."""
 _CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers without others inside, which autocast runs in bfloat16
 _GRAPHS = ("reduce-overhead", "max-autotune")
 _COMPILERS = ("g++", "clang++", "c++")
+_FORMS = 64  # of one network: a causal one has five (beginning, filling and full memory) for each size of batch
 
 
 def compile_world_model(model: WorldModel, mode: str, *, backend: str = "inductor") -> None:
     """Compile ``model``'s denoiser and, where it has no state, its decoder; ``mode`` is one of ``COMPILE_MODES``.
 
     Nothing is compiled before the first rollout, which then takes seconds to minutes; do one before the robot waits for
-    it. Outputs agree with the eager model's up to rounding. Another mode replaces the one before. ``backend`` is one of
-    ``torch.compiler.list_backends()``; others than inductor have the mode "default" alone.
+    it. Outputs agree with the eager model's up to rounding. Another mode replaces the one before, and ends the streams
+    of a causal model, whose memory of past frames has its full length from the beginning while it is compiled.
+    ``backend`` is one of ``torch.compiler.list_backends()``; others than inductor have the mode "default" alone.
 
     Raises:
-        ConfigError: an unknown mode (the nearest name is given); an exported graph, which is compiled already; a causal
-            model, whose cache grows with every frame; or, on a CPU, no C++ compiler.
+        ConfigError: an unknown mode (the nearest name is given); an exported graph, which is compiled already; CUDA
+            graphs for a model that overlaps; or, on a CPU, no C++ compiler.
     """
     if mode not in COMPILE_MODES:
         raise ConfigError(
@@ -52,17 +56,23 @@ def compile_world_model(model: WorldModel, mode: str, *, backend: str = "inducto
             f"compile mode {mode!r}: {type(denoiser).__name__} is no torch module (an exported graph is compiled "
             "already); load the model with engine 'torch', or use mode 'none'"
         )
-    if mode != "none" and denoiser.config.causal:
+    if mode in _GRAPHS and model.overlap:
         raise ConfigError(
-            f"compile mode {mode!r}: a causal model's cache changes shape with every frame, and each shape would be "
-            "compiled anew; use mode 'none'"
+            f"compile mode {mode!r} shares memory between graphs one after another, and this model overlaps decoding "
+            "with denoising; set its overlap to False, or use mode 'default'"
         )
     if mode != "none" and backend == "inductor":
         _require_compiler(model.device)
-    for network in _networks(model, denoiser):
+    model.graphs = mode in _GRAPHS
+    if mode != "none":  # beyond the limit, by default 8 forms, the rest would silently run uncompiled
+        limits = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, _FORMS)
+    for network, control in _networks(model, denoiser):
         network.__dict__.pop("forward", None)  # the class's own forward shows again
+        if control is not None:
+            control.fix_shapes(None if mode == "none" else model.device)
         if mode != "none":
-            network.__dict__["forward"] = _compiled(network.forward, mode, backend)
+            network.__dict__["forward"] = _compiled(network.forward, mode, backend, control)
 
 
 def cast_weights(model: WorldModel) -> bool:
@@ -79,17 +89,22 @@ def cast_weights(model: WorldModel) -> bool:
     return bool(modules)
 
 
-def _networks(model: WorldModel, denoiser: BackboneDenoiser) -> list[nn.Module]:
-    """The stock denoiser; and decoders that are plain functions (Wan's carries its last frames from call to call)."""
-    networks = [denoiser.stock]
+def _networks(model: WorldModel, denoiser: BackboneDenoiser) -> list[tuple[nn.Module, CausalControl | None]]:
+    """The stock denoiser, and decoders that are plain functions (Wan's carries its last frames from call to call); each
+    with the memory of its streams, where it has one."""
+    networks: list[tuple[nn.Module, CausalControl | None]] = [(denoiser.stock, denoiser.control)]
+    if isinstance(model.vae, FrameAutoencoder):
+        networks.append((model.vae.network.decoder, model.vae.control))
     if isinstance(model.vae, KLTemporalVideoAutoencoder):
-        networks.append(model.vae.network.decoder)
+        networks.append((model.vae.network.decoder, None))
         if model.vae.tiny_decoder is not None:
-            networks.append(getattr(model.vae.tiny_decoder, "decoder", model.vae.tiny_decoder))
+            networks.append((getattr(model.vae.tiny_decoder, "decoder", model.vae.tiny_decoder), None))
     return networks
 
 
-def _compiled(forward: Callable[..., Any], mode: str, backend: str) -> Callable[..., Any]:
+def _compiled(
+    forward: Callable[..., Any], mode: str, backend: str, control: CausalControl | None
+) -> Callable[..., Any]:
     # Shapes do not change from rollout to rollout: general kernels would only be slower.
     compiled: Callable[..., Any] = torch.compile(forward, mode=mode, backend=backend, dynamic=False)
     if mode not in _GRAPHS:
@@ -98,7 +113,10 @@ def _compiled(forward: Callable[..., Any], mode: str, backend: str) -> Callable[
     def call(*args: Any, **kwargs: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()
         # A replayed graph writes its output where the last one lies: guidance and chunked decoding keep both.
-        return _copied(compiled(*args, **kwargs))
+        output = _copied(compiled(*args, **kwargs))
+        if control is not None:
+            control.own_pending()
+        return output
 
     return call
 

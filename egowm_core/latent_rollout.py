@@ -14,7 +14,7 @@ from torch import Tensor
 
 from egowm_core.diffusion.denoiser import Context, Denoiser
 from egowm_core.diffusion.guidance import guide
-from egowm_core.diffusion.paired import paired
+from egowm_core.diffusion.paired import Evaluation, paired
 from egowm_core.diffusion.samplers import SAMPLERS, BoundDenoiser
 from egowm_core.diffusion.sigmas import SCHEDULES
 from egowm_core.errors import ConfigError
@@ -97,15 +97,21 @@ def sample_chunk(
     Raises:
         Stopped: ``stop()`` said so before a denoising step.
     """
-    if plan.guidance_scale and noise.is_cuda:  # one batch of twice the size; a CPU gains nothing by it
-        both = paired(denoiser, context, action, scale=plan.guidance_scale, rescale=plan.guidance_rescale)
-        return plan.sample(both, noise, stop=stop)
+    return plan.sample(_guided(denoiser.denoise, context, action, plan, action.is_cuda), noise, stop=stop)
+
+
+def _guided(
+    evaluate: Evaluation, context: Context, action: Tensor, plan: SamplingPlan, together: bool
+) -> BoundDenoiser:
+    """``evaluate`` bound to its arguments and guided as ``plan`` says; ``together``: in one batch of twice the size,
+    by which a CPU gains nothing."""
+    if plan.guidance_scale and together:
+        return paired(evaluate, context, action, scale=plan.guidance_scale, rescale=plan.guidance_rescale)
     dropped = replace(context, action_known=torch.zeros(action.shape[:2], dtype=torch.bool, device=action.device))
-    denoise = plan.guided(
-        lambda noisy, sigma: denoiser.denoise(noisy, sigma, context, action),
-        lambda noisy, sigma: denoiser.denoise(noisy, sigma, dropped, action),
+    return plan.guided(
+        lambda noisy, sigma: evaluate(noisy, sigma, context, action),
+        lambda noisy, sigma: evaluate(noisy, sigma, dropped, action),
     )
-    return plan.sample(denoise, noise, stop=stop)
 
 
 class LatentStream:
@@ -155,12 +161,12 @@ class LatentStream:
     def _cached(self, action: Tensor, noise: Tensor) -> Tensor:
         denoiser, cache, context = self._denoiser, self._cache, self._context
         assert cache is not None
-        dropped = replace(context, action_known=torch.zeros(action.shape[:2], dtype=torch.bool, device=action.device))
-        denoise = self._plan.guided(
-            lambda noisy, sigma: denoiser.denoise_next(noisy, sigma, context, action, cache),
-            lambda noisy, sigma: denoiser.denoise_next(noisy, sigma, dropped, action, cache),
-        )
-        frame = self._plan.sample(denoise, noise, stop=self._stop)
+
+        def evaluate(noisy: Tensor, sigma: Tensor, context: Context, action: Tensor) -> Tensor:
+            return denoiser.denoise_next(noisy, sigma, context, action, cache)
+
+        together = action.is_cuda and isinstance(denoiser, torch.nn.Module)  # a graph's memory has a batch of its own
+        frame = self._plan.sample(_guided(evaluate, context, action, self._plan, together), noise, stop=self._stop)
         denoiser.commit(frame, context, action, cache)
         self._context = replace(context, latents=frame)
         return frame

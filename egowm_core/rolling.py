@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from egowm_core.data.normalize import denormalize, normalize
 from egowm_core.data.state import integrate_state, normalize_state
 from egowm_core.diffusion.denoiser import Context
 from egowm_core.embodiment import Embodiment
+from egowm_core.errors import ConfigError
+from egowm_core.lane import Lane, SameLane, Work, lane_beside, one_behind
 from egowm_core.latent_rollout import LatentStream, SamplingPlan, sample_chunk
 from egowm_core.models.adapter import WorldDenoiser
 from egowm_core.models.autoencoders import VideoAutoencoder
@@ -57,11 +60,37 @@ class Course:
     state: NDArray[np.floating] | None = None
     alternatives: bool = False
     stop: Stop = never
+    lane: Lane = field(default_factory=SameLane)
 
     @property
     def batch(self) -> int:
         """B."""
         return len(self.moves[0])
+
+
+class PendingChunk:
+    """A chunk whose pictures are being decoded in a lane."""
+
+    def __init__(self, lane: Lane, decode: Work, *, first_frame: int, timings_s: dict[str, float]) -> None:
+        begun = time.perf_counter()
+        self._result = lane.submit(decode)
+        self._first_frame, self._timings_s = first_frame, timings_s
+        self._submitted_s = time.perf_counter() - begun
+        self._done: PredictedChunk | None = None
+
+    def done(self) -> PredictedChunk:
+        """Wait for it. Seconds of decoding are those that nothing else was done in."""
+        if self._done is None:
+            begun = time.perf_counter()
+            images = self._result().numpy()
+            decode_s = self._submitted_s + time.perf_counter() - begun
+            self._done = PredictedChunk(images, self._first_frame, {**self._timings_s, "decode": decode_s})
+        return self._done
+
+    def wait(self) -> None:
+        """Until it is done or has failed."""
+        with suppress(Exception):  # whoever asks for the chunk is told; here another failure is under way already
+            self._result()
 
 
 class RollingModel:
@@ -72,6 +101,30 @@ class RollingModel:
     embodiment: Embodiment
     device: torch.device
     bf16: bool
+    graphs = False
+    """Whether its networks run as CUDA graphs (``compiling.py`` says so)."""
+    _lane: Lane = SameLane()
+
+    @property
+    def overlap(self) -> bool:
+        """Whether :meth:`WorldModel.predict` decodes a part of a rollout while the next is denoised; at first not.
+
+        On a CPU in a thread: worth it with cores to spare beside PyTorch's own threads. On a GPU in a stream. Pictures
+        are the same. Nothing overlaps where the next part starts from the pictures of the last: where geometry
+        compensates, and between the chunks of a temporal autoencoder.
+        """
+        return self._lane.parallel
+
+    @overlap.setter
+    def overlap(self, wanted: bool) -> None:
+        """Raises ConfigError where the networks run as CUDA graphs, whose memory is shared in turn."""
+        if wanted and self.graphs:
+            raise ConfigError(
+                "CUDA graphs share their memory one after another, so nothing can overlap; compile with mode 'default' "
+                "or 'none' instead"
+            )
+        if wanted != self.overlap:
+            self._lane = lane_beside(self.device) if wanted else SameLane()
 
     @property
     def context_frames(self) -> int:
@@ -135,54 +188,75 @@ class RollingModel:
             None if course.state is None else np.repeat(course.state, course.batch, axis=0),
         )
 
-    def _roll_chunks(self, course: Course) -> Iterator[PredictedChunk]:
-        """Each chunk from the newest frames before it. Raises Stopped before a denoising step, see ``Course.stop``."""
-        images, latents, state, begun, first = course.images, None, course.state, self._now(), 0
+    def _roll(self, course: Course) -> Iterator[PredictedChunk]:
+        """Part by part, each as soon as it is there. Raises Stopped before a denoising step, see ``Course.stop``."""
+        begun = self._roll_frames(course) if self.denoiser.config.causal else self._roll_chunks(course)
+        for chunk in one_behind(begun) if course.lane.parallel else begun:
+            yield chunk.done()
+
+    def _needs_pictures(self, course: Course) -> bool:
+        """Whether a chunk is predicted from the pictures of the one before, not from its latents alone."""
+        return course.warp != "none" or self.vae.temporal_factor != 1
+
+    def _roll_chunks(self, course: Course) -> Iterator[PendingChunk]:
+        """Each chunk from the newest frames before it."""
+        chained = self._needs_pictures(course)
+        lane = SameLane() if chained else course.lane
+        now = time.perf_counter if lane.parallel else self._now
+        images, latents, state, begun, first = course.images, None, course.state, now(), 0
         for number, (moves, shown) in enumerate(zip(course.moves, course.embedded, strict=True)):
             refuse_stopped(course.stop)
             with self._running():
                 if number == 0:
                     images, latents, state = self._start(course)
                 known = self._context(images, moves, course.warp, state=state, latents=latents)
-                encoded = self._now()
+                encoded = now()
                 noise = self._noise(known, self.denoiser.config.horizon, course.noise, shared=course.alternatives)
                 future = sample_chunk(self.denoiser, known, shown, noise, course.plan, stop=course.stop)
-                denoised = self._now()
-                predicted = to_uint8(self.vae.decode(future, context=known.latents))
-                timings = {"encode": encoded - begun, "denoise": denoised - encoded, "decode": self._now() - denoised}
-                images = torch.cat([images, predicted], dim=1)[:, -self.context_frames :]
+                timings = {"encode": encoded - begun, "denoise": now() - encoded}
+                decoded = partial(self._decoded, partial(self.vae.decode, future, context=known.latents))
+                pending = PendingChunk(lane, decoded, first_frame=first, timings_s=timings)
+                if chained:
+                    newest = torch.from_numpy(pending.done().images[:, -self.context_frames :]).to(self.device)
+                    images = torch.cat([images, newest], dim=1)[:, -self.context_frames :]
                 if self.vae.temporal_factor == 1:  # otherwise a clip's first latent is unlike the later: encode anew
                     latents = torch.cat([known.latents, future], dim=1)[:, -self.denoiser.config.context_frames :]
                 else:
                     latents = None
                 if state is not None:  # where the actions lead, not what was recorded
                     state = integrate_state(state, denormalize(moves.cpu().numpy(), self.embodiment), self.embodiment)
-                found = predicted.cpu().numpy()
-            yield PredictedChunk(found, first, timings)
-            first, begun = first + found.shape[1], self._now()
+            yield pending
+            first, begun = first + future.shape[1] * self.vae.temporal_factor, now()
 
-    def _roll_frames(self, course: Course) -> Iterator[PredictedChunk]:
-        """A causal model's frames, one after another, handed over part by part. Raises Stopped as ``_roll_chunks``."""
-        factor, first, begun = self.vae.temporal_factor, 0, self._now()
+    def _roll_frames(self, course: Course) -> Iterator[PendingChunk]:
+        """A causal model's frames, one after another, handed over part by part."""
+        lane, factor = course.lane, self.vae.temporal_factor
+        now = time.perf_counter if lane.parallel else self._now
+        first, begun = 0, now()
         refuse_stopped(course.stop)
         with self._running():
             images, latents, state = self._start(course)
             known = self._context(images, course.moves[0], course.warp, state=state, latents=latents)
-            encode_s = self._now() - begun
+            encode_s = now() - begun
             stream = self._latent_stream(known, course.plan, cache=True, stop=course.stop)
-            decoder = FrameDecoder(self.vae, known.latents)
+        decoder = FrameDecoder(self.vae, known.latents)
         for shown in course.embedded:
             with self._running():
-                begun = self._now()
+                begun = now()
                 steps = [
                     stream.step(action, self._noise(known, 1, course.noise, shared=course.alternatives))
                     for action in shown.split(factor, dim=1)
                 ]
-                denoised = self._now()
-                found = to_uint8(decoder.next(torch.cat(steps, dim=1))).cpu().numpy()
-                timings = {"encode": encode_s, "denoise": denoised - begun, "decode": self._now() - denoised}
-            yield PredictedChunk(found, first, timings)
-            first, encode_s = first + found.shape[1], 0.0
+                timings = {"encode": encode_s, "denoise": now() - begun}
+                decoded = partial(self._decoded, partial(decoder.next, torch.cat(steps, dim=1)))
+                pending = PendingChunk(lane, decoded, first_frame=first, timings_s=timings)
+            yield pending
+            first, encode_s = first + shown.shape[1], 0.0
+
+    def _decoded(self, decode: Work) -> Tensor:
+        """Pictures (B,n,H,W,3) uint8, whatever thread this is."""
+        with self._running():
+            return to_uint8(decode())
 
     def _latent_stream(self, known: Context, plan: SamplingPlan, *, cache: bool, stop: Stop = never) -> LatentStream:
         """Cached where the backbone can; otherwise twice the attention window is evaluated for every frame."""

@@ -26,20 +26,25 @@ class StreamingAutoencoder(VideoAutoencoder, Protocol):
 
 
 class FrameDecoder:
-    """Decodes what a stream yields. A causal decoder keeps its states; others get a few frames again."""
+    """Decodes what a stream yields. A causal decoder keeps its states; others get a few frames again.
+
+    Nothing is computed before the first frames are asked for: all of it in the thread, or CUDA stream, that asks.
+    """
 
     def __init__(self, vae: VideoAutoencoder, context: Tensor) -> None:
         """``context`` (B,K,C,h,w): latents of the frames before the stream."""
         self._vae = vae
+        self._context = context
         self._past = context[:, -_LOOK_BACK:]
         self._causal = cast(StreamingAutoencoder, vae) if getattr(vae, "can_stream", False) else None
-        if self._causal is not None:
-            self._cache = self._causal.start_stream()
-            self._causal.decode_next(context, self._cache)
+        self._cache: FrameCache | None = None
 
     def next(self, latents: Tensor) -> Tensor:
         """The stream's next latents (B,n,C,h,w) -> frames (B,n * temporal_factor,3,H,W)."""
         if self._causal is not None:
+            if self._cache is None:
+                self._cache = self._causal.start_stream()
+                self._causal.decode_next(self._context, self._cache)
             return self._causal.decode_next(latents, self._cache)
         if self._vae.temporal_factor == 1:
             frames = self._vae.decode(torch.cat([self._past, latents], dim=1))[:, -latents.shape[1] :]

@@ -20,6 +20,7 @@ from egowm_core.data.normalize import NormStats
 from egowm_core.data.preprocess import Preprocess
 from egowm_core.embodiment import Embodiment
 from egowm_core.errors import ConfigError, RolloutError
+from egowm_core.lane import SameLane
 from egowm_core.latent_rollout import SamplingPlan
 from egowm_core.models.adapter import WorldDenoiser
 from egowm_core.models.autoencoders import VideoAutoencoder
@@ -160,7 +161,7 @@ class WorldModel(RollingModel):
         known = self._context(images, None, "none", state=None if state is None else state[None])
         with self._running():
             stream = self._latent_stream(known, plan, cache=cache)
-            decoder = FrameDecoder(self.vae, known.latents)
+        decoder = FrameDecoder(self.vae, known.latents)
         generator = torch.Generator().manual_seed(seed)
         start_ns, period_ns = int(context.stamps_ns[-1]), NANOSECONDS_PER_SECOND / self.embodiment.rate_hz
         done = 0
@@ -214,6 +215,7 @@ class WorldModel(RollingModel):
                 plan=plan or self._plan(num_denoising_steps),
                 warp=warp,
                 embedded_actions=embedded_actions,
+                ahead=True,
             )
         )
         timings = {stage: sum(chunk.timings_s[stage] for chunk in chunks) for stage in chunks[0].timings_s}
@@ -233,9 +235,12 @@ class WorldModel(RollingModel):
         embedded_actions: NDArray[np.floating] | None = None,
         alternatives: bool = False,
         by_frame: bool = False,
+        ahead: bool = False,
         stop: Stop = never,
     ) -> Iterator[PredictedChunk]:
         """As :meth:`predict`, but each chunk is handed over as soon as it is decoded; nothing is done ahead of that.
+
+        Unless ``ahead``, in a model that is told to :attr:`overlap`: then the next chunk is under way by then.
 
         ``alternatives``: the rows of ``actions`` (N,T,D) are alternatives of one situation: ``context`` is
         (1,>=K,H,W,3), ``state`` (1,S), and all have the noise that a batch of one would have. ``by_frame``: a causal
@@ -277,8 +282,9 @@ class WorldModel(RollingModel):
             state=state,
             alternatives=alternatives,
             stop=stop,
+            lane=self._lane if ahead else SameLane(),
         )
-        return _cut(self._roll_frames(course) if self.causal else self._roll_chunks(course), actions.shape[1])
+        return _cut(self._roll(course), actions.shape[1])
 
     def _plan(self, num_denoising_steps: int | None) -> SamplingPlan:
         return replace(self.plan, num_denoising_steps=num_denoising_steps) if num_denoising_steps else self.plan

@@ -29,7 +29,7 @@ check "import-linter" "$bin/lint-imports"
 if [ "$tests" = yes ]; then
   # Two processes, each file in one of them, of one compute thread each: the tests start nodes, which would otherwise
   # fight over the cores.
-  check "pytest" env OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "$bin/python" -m pytest -q -n 2 --dist loadfile --durations=15 "$@"
+  check "pytest" "$bin/python" -m pytest -q -n 2 --dist loadfile --durations=15 "$@"
 fi
 
 if [ ${#failed[@]} -gt 0 ]; then

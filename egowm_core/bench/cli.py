@@ -18,6 +18,7 @@ from egowm_core.bench.report import Row, header, line, write_json
 from egowm_core.compiling import COMPILE_MODES, cast_weights
 from egowm_core.errors import ConfigError, EgowmError
 from egowm_core.loading import ENGINES, load_world_model
+from egowm_core.models.conditioning import WARPS
 from egowm_core.models.stock_autoencoder import StockAutoencoder
 from egowm_core.schema import nearest
 
@@ -46,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     how = parser.add_argument_group("how")
     how.add_argument("--num-denoising-steps", type=counts, metavar="N,N", help="default 1,2,4,8 (--backbone: 1,2,4)")
     how.add_argument("--guidance-scale", type=float, metavar="W", help="default: the checkpoint's (--backbone: off)")
+    how.add_argument("--warp", choices=WARPS, help="what geometry compensates (default: the checkpoint's)")
     how.add_argument("--horizon", type=int, default=0, help="frames (default: one chunk)")
     how.add_argument("--dtype", choices=_DTYPES, help="default: bfloat16 where it is fast")
     how.add_argument("--float32", action="store_const", const="float32", dest="dtype", help="short for --dtype float32")
@@ -60,6 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--tiny-decoder", metavar="PATH", help="AutoencoderTiny (directory or hub id) to decode with")
     how.add_argument(
         "--cast-weights", action="store_true", help="at last, a checkpoint's rows again with weights kept in bfloat16"
+    )
+    how.add_argument(
+        "--overlap", action="store_true", help="also with decoding beside denoising, of which long horizons gain"
     )
     how.add_argument("--repeats", type=_positive, default=20, help="measured runs of each row (default 20)")
     how.add_argument("--warm-up", type=int, default=3, help="runs before those (default 3; the stock pipeline: 1)")
@@ -104,9 +109,13 @@ def _checkpoint(arguments: argparse.Namespace, device: torch.device) -> tuple[It
         if not isinstance(model.vae, StockAutoencoder):
             raise ConfigError(f"--tiny-decoder: {model.name} has an autoencoder of its own; leave the option out")
         model.vae.load_tiny_decoder(arguments.tiny_decoder)
+    model.warp = arguments.warp or model.warp
     scale = model.plan.guidance_scale if arguments.guidance_scale is None else arguments.guidance_scale
     wanted = choices(
-        arguments.num_denoising_steps or [1, 2, 4, 8], guidance_scales=[scale], compile_modes=arguments.compile
+        arguments.num_denoising_steps or [1, 2, 4, 8],
+        guidance_scales=[scale],
+        compile_modes=arguments.compile,
+        overlap=arguments.overlap,
     )
     horizon = arguments.horizon or model.horizon
     dtype = torch.bfloat16 if model.bf16 else torch.float32
@@ -136,6 +145,7 @@ def _backbone(arguments: argparse.Namespace, device: torch.device) -> tuple[Iter
     for option, given in (
         ("CHECKPOINT", arguments.checkpoint),
         ("--horizon", arguments.horizon),
+        ("--warp", arguments.warp),
         ("--engine", arguments.engine != "torch"),
         ("--cast-weights", arguments.cast_weights),
     ):
@@ -151,6 +161,7 @@ def _backbone(arguments: argparse.Namespace, device: torch.device) -> tuple[Iter
         guidance_scales=scales,
         compile_modes=arguments.compile,
         tiny_decoder=bool(wanted_setting.tiny_decoder or arguments.tiny_decoder),
+        overlap=arguments.overlap,
     )
     about = _about(arguments, device, dtype, wanted_setting.horizon) | {
         "backbone": wanted_setting.backbone,

@@ -30,6 +30,7 @@ class Choice:
     guidance_scale: float = 0.0
     compile_mode: str = "none"
     tiny_decoder: bool = False
+    overlap: bool = False
 
     def name(self, prefix: str) -> str:
         """``ours_4``, ``ours_4_guided_default_tiny_decoder``, ..."""
@@ -37,6 +38,7 @@ class Choice:
         parts += ["guided"] if self.guidance_scale else []
         parts += [self.compile_mode] if self.compile_mode != "none" else []
         parts += ["tiny_decoder"] if self.tiny_decoder else []
+        parts += ["overlap"] if self.overlap else []
         return "_".join(parts)
 
 
@@ -46,8 +48,10 @@ def choices(
     guidance_scales: Sequence[float] = (0.0,),
     compile_modes: Sequence[str] = ("none",),
     tiny_decoder: bool = False,
+    overlap: bool = False,
 ) -> list[Choice]:
-    """Every number of denoising steps: eager with each guidance, then compiled and with a tiny decoder by the first.
+    """Every number of denoising steps: eager with each guidance, then compiled and with a tiny decoder by the first,
+    and eager with stages that overlap.
 
     Eager ones come first always: operations are counted in them.
     """
@@ -55,6 +59,7 @@ def choices(
     found = [Choice(count, scale) for scale in guidance_scales for count in steps]
     for mode in dict.fromkeys(["none", *compile_modes]):
         found += [Choice(count, guidance_scales[0], mode, tiny) for tiny in decoders for count in steps]
+    found += [Choice(count, guidance_scales[0], overlap=True) for count in steps if overlap]
     return list(dict.fromkeys(found))
 
 
@@ -128,12 +133,13 @@ def measure_choices(
                 _all_eager(ready.values())  # they share the denoiser
                 compile_world_model(model, choice.compile_mode)
                 compiled = how
-            if choice.compile_mode == "none":
+            model.overlap = choice.overlap
+            if choice.compile_mode == "none" and not choice.overlap:
                 say(f"{name}: counting operations")
                 counted[choice] = count_flops(_work(counting or model, choice, horizon))
             say(f"{name}: measuring" + ("; the first run compiles" if choice.compile_mode != "none" else ""))
             timing = time_stages(_work(model, choice, horizon), device=model.device, repeats=repeats, warm_up=warm_up)
-            flop = counted[replace(choice, compile_mode="none")]
+            flop = counted[replace(choice, compile_mode="none", overlap=False)]
             yield Row(name, timing, flop, ceiling, horizon / model.embodiment.rate_hz, stock_total_s)
     finally:
         _all_eager(ready.values())
@@ -146,6 +152,7 @@ def say(text: str) -> None:
 
 def _all_eager(models: Iterable[WorldModel]) -> None:
     for model in models:
+        model.overlap = False
         compile_world_model(model, "none")
 
 

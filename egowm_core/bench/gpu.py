@@ -29,6 +29,7 @@ from egowm_core.bench.flops import matmul_ceiling
 from egowm_core.bench.gpu_page import page
 from egowm_core.bench.long_runs import causal_model, nwm_peer, time_stream
 from egowm_core.bench.report import line
+from egowm_core.compiling import compile_world_model
 from egowm_core.errors import ConfigError, EgowmError
 from egowm_core.files import read_json, write_text
 
@@ -99,17 +100,22 @@ def backbone_section(run: Run, backbone: str) -> Rows:
 
 
 def stream_section(run: Run, backbone: str) -> Rows:
-    """A causal model's stream with its cache, by denoising steps."""
+    """A causal model's stream with its cache, by denoising steps: eager, then compiled."""
     model = causal_model(run.setting(backbone), device=run.device, dtype=run.dtype)
     rows: Rows = {}
-    for count in run.long_steps:
-        rows[f"stream_{count}"] = time_stream(model, steps=5 * run.repeats, num_denoising_steps=count).metrics()
-        say(f"{backbone} stream_{count}: {rows[f'stream_{count}']['frames_per_s']['p50']:.1f} frames/s")
+    for mode in ("none", *run.compile_modes):
+        compile_world_model(model, mode)
+        for count in run.long_steps:
+            name = Choice(count, compile_mode=mode).name("stream")
+            say(f"{backbone} {name}: measuring")
+            rows[name] = time_stream(model, steps=5 * run.repeats, num_denoising_steps=count).metrics()
+            say(f"{backbone} {name}: {rows[name]['frames_per_s']['p50']:.1f} frames/s")
     return rows
 
 
 def long_section(run: Run) -> Rows:
-    """Many frames from SVD's shape in chunks, and from an NWM-style model of as many parameters frame by frame."""
+    """Many frames from SVD's shape in chunks, and from an NWM-style model of as many parameters frame by frame; each
+    one after another, and decoding beside denoising."""
     chosen = run.setting("svd")
     rows: Rows = {}
     parts = build_parts(chosen, device=run.device, dtype=run.dtype)
@@ -119,7 +125,7 @@ def long_section(run: Run) -> Rows:
     for prefix, model, size in (("ours", ours, own), ("nwm", peer, parameters)):
         for row in measure_choices(
             {False: lambda model=model: model},  # type: ignore[misc]
-            [Choice(count) for count in run.long_steps],
+            choices(run.long_steps, overlap=True),
             horizon=run.long_horizon,
             ceiling=run.ceiling,
             repeats=max(1, run.repeats // 4),

@@ -5,18 +5,22 @@ On a GPU two small batches leave it idle where one larger would not; the work is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
 
-from egowm_core.diffusion.denoiser import Context, Denoiser
+from egowm_core.diffusion.denoiser import Context
 from egowm_core.diffusion.guidance import guide
 from egowm_core.diffusion.samplers import BoundDenoiser
 
+Evaluation = Callable[[Tensor, Tensor, Context, Tensor], Tensor]
+"""A denoiser's ``denoise``: (noisy, sigma, context, action) -> clean estimate."""
 
-def paired(denoiser: Denoiser, context: Context, action: Tensor, *, scale: float, rescale: float) -> BoundDenoiser:
-    """The guided estimate of ``denoiser`` for ``context`` and ``action`` (B,T,D), all of whose actions it drops.
+
+def paired(evaluate: Evaluation, context: Context, action: Tensor, *, scale: float, rescale: float) -> BoundDenoiser:
+    """The guided estimate by ``evaluate`` for ``context`` and ``action`` (B,T,D), all of whose actions it drops.
 
     The same as :func:`egowm_core.diffusion.guidance.guide` of two evaluations, up to rounding: in another batch size
     kernels may add up in another order.
@@ -32,7 +36,7 @@ def paired(denoiser: Denoiser, context: Context, action: Tensor, *, scale: float
         # One level a clip stays visible as such (see the adapters): a copy of all frames' levels would hide it.
         uniform = sigma.stride(1) == 0
         levels = torch.cat([sigma[:, :1]] * 2).expand(-1, sigma.shape[1]) if uniform else torch.cat([sigma, sigma])
-        conditional, unconditional = denoiser.denoise(torch.cat([noisy, noisy]), levels, both, actions).chunk(2)
+        conditional, unconditional = evaluate(torch.cat([noisy, noisy]), levels, both, actions).chunk(2)
         return guide(conditional, unconditional, scale=scale, rescale=rescale)
 
     return denoise

@@ -49,6 +49,22 @@ def mask_if_needed(
     return band_mask(num_query_frames, num_key_frames, window, tokens_per_frame=tokens_per_frame, device=device)
 
 
+def stream_mask(
+    control: CausalControl, num_query_frames: int, num_key_frames: int, *, tokens_per_frame: int, device: torch.device
+) -> Tensor | None:
+    """:func:`mask_if_needed`, and without what lies before the stream's beginning where memory has a fixed shape.
+
+    Broadcasts over the queries, (1, K * tokens), where they differ in nothing.
+    """
+    window = control.window
+    mask = mask_if_needed(num_query_frames, num_key_frames, window, tokens_per_frame=tokens_per_frame, device=device)
+    if control.remembered is None:
+        return mask
+    new = control.remembered.new_ones(num_query_frames)
+    visible = torch.cat([control.remembered, new]).repeat_interleave(tokens_per_frame)[None]
+    return visible if mask is None else mask & visible
+
+
 class FrameRope(NamedTuple):
     """A backbone's rotary table, told about frames.
 
@@ -97,7 +113,7 @@ class CausalSelfAttention:
         key = self.control.extend(f"{self.key}.key", key, dim=2, keep=window - 1, tokens_per_frame=tokens)
         value = self.control.extend(f"{self.key}.value", value, dim=2, keep=window - 1, tokens_per_frame=tokens)
         if rope is None:
-            mask = mask_if_needed(new, key.shape[2], window, tokens_per_frame=1, device=query.device)
+            mask = stream_mask(self.control, new, key.shape[2], tokens_per_frame=1, device=query.device)
         else:
             mask = rope.mask
             query = apply_rotary_emb(query, (rope.cos[-new:], rope.sin[-new:]), use_real_unbind_dim=-2)
@@ -179,7 +195,7 @@ class RopeHooks:
         cos, sin = table
         tokens = cos.shape[self.token_axis] // num_frames
         new = num_frames - self.control.num_past_frames
-        mask = mask_if_needed(new, num_frames, self.control.window, tokens_per_frame=tokens, device=cos.device)
+        mask = stream_mask(self.control, new, num_frames, tokens_per_frame=tokens, device=cos.device)
         return FrameRope(cos, sin, mask, tokens)
 
 

@@ -32,6 +32,7 @@ class FrameCache:
         self._states = dict(states or {})
         self._num_frames = num_frames
         self._owner: CausalControl | None = None
+        self._fixed_shapes = False
 
     @property
     def num_frames(self) -> int:
@@ -57,20 +58,25 @@ class FrameCache:
         if batch_size > 1:
             states = {key: state.repeat(batch_size, *[1] * (state.ndim - 1)) for key, state in states.items()}
         other = FrameCache(states, num_frames=self._num_frames)
-        other._owner = self._owner
+        other._owner, other._fixed_shapes = self._owner, self._fixed_shapes
         return other
 
     def bind(self, control: CausalControl) -> None:
         """Called by ``control.streaming``: one network's states mean nothing to another.
 
         Raises:
-            RolloutError: the cache serves another network already.
+            RolloutError: the cache serves another network already, or was begun before ``control.fix_shapes``.
         """
         if self._owner not in (None, control):
             raise RolloutError(
                 f"this FrameCache holds {self._num_frames} frames of another network; give each network its own cache"
             )
-        self._owner = control
+        if self._num_frames and self._fixed_shapes != control.fixed_shapes:
+            raise RolloutError(
+                f"this FrameCache holds {self._num_frames} frames from before the network was compiled, or from while "
+                "it was; begin a new one"
+            )
+        self._owner, self._fixed_shapes = control, control.fixed_shapes
 
     def get(self, key: str) -> Tensor | None:
         """The state of the module ``key``; None before the first commit.
@@ -115,6 +121,26 @@ class CausalControl:
         self._commit = False
         self._pending: dict[str, Tensor] = {}
         self._pending_frames = 0
+        self._fixed_on: torch.device | None = None
+        self._remembered: Tensor | None = None
+
+    def fix_shapes(self, device: torch.device | None) -> None:
+        """Give memory its full length from a stream's beginning on, so that compiled code meets few shapes.
+
+        What would lie before the beginning is zeros; attention is told by :attr:`remembered` not to look there, on
+        ``device``. None: memory that grows, as at first.
+        """
+        self._fixed_on = device
+
+    @property
+    def fixed_shapes(self) -> bool:
+        """Whether memory has its full length always."""
+        return self._fixed_on is not None
+
+    @property
+    def remembered(self) -> Tensor | None:
+        """Which of the past frames attention may look at, bool (``num_past_frames``,); None for all."""
+        return self._remembered
 
     @property
     def can_cache(self) -> bool:
@@ -133,8 +159,10 @@ class CausalControl:
 
     @property
     def num_past_frames(self) -> int:
-        """Committed frames that attention still sees: at most ``window - 1``."""
-        return min(self._cache.num_frames, self.window - 1) if self._cache is not None else 0
+        """Frames before the new ones that attention is handed: at most ``window - 1``; always so in fixed shapes."""
+        if self._cache is None:
+            return 0
+        return self.window - 1 if self.fixed_shapes else min(self._cache.num_frames, self.window - 1)
 
     @contextmanager
     def streaming(self, cache: FrameCache, *, commit: bool) -> Iterator[FrameCache]:
@@ -158,19 +186,27 @@ class CausalControl:
             raise RolloutError("another stream is inside this network; leave its streaming(...) context first")
         cache.bind(self)
         self._cache, self._commit = cache, commit
+        if self._fixed_on is not None and cache.num_frames < self.window - 1:
+            missing = self.window - 1 - cache.num_frames
+            self._remembered = torch.arange(self.window - 1, device=self._fixed_on) >= missing
         try:
             yield cache
             if commit:
                 cache.commit(self._pending, self._pending_frames)
         finally:
-            self._cache, self._commit = None, False
+            self._cache, self._commit, self._remembered = None, False, None
             self._pending, self._pending_frames = {}, 0
+
+    def own_pending(self) -> None:
+        """Copy what is about to be remembered, after a pass whose outputs the next will overwrite (CUDA graphs)."""
+        self._pending = {key: state.clone() for key, state in self._pending.items()}
 
     def extend(self, key: str, new: Tensor, *, dim: int, keep: int, tokens_per_frame: int = 1) -> Tensor:
         """Remembered frames followed by ``new`` along ``dim``; just ``new`` without a cache. Called by modules.
 
         ``new`` holds whole frames of ``tokens_per_frame`` entries. When committing, the last ``keep`` frames of the
-        result become the state of ``key``.
+        result become the state of ``key``; otherwise ``new`` may have a multiple of the batch, for as many futures of
+        one past.
 
         Raises:
             RolloutError: ``new`` has another batch or size than what is remembered, or a second forward pass runs in
@@ -179,9 +215,14 @@ class CausalControl:
         if self._cache is None:
             return new
         past = self._cache.get(key)
+        if past is None and self.fixed_shapes:
+            past = new.new_zeros([*new.shape[:dim], keep * tokens_per_frame, *new.shape[dim + 1 :]])
         if past is not None:
             expected, given = list(past.shape), list(new.shape)
             expected[dim] = given[dim]
+            if not self._commit and given[0] % expected[0] == 0 and given[0] > expected[0]:
+                past = past.repeat(given[0] // expected[0], *[1] * (past.ndim - 1))
+                expected[0] = given[0]
             if expected != given:
                 raise RolloutError(
                     f"{key!r} is given shape {given}, but remembers frames of {expected}; a stream keeps its batch "

@@ -124,12 +124,14 @@ def test_a_checkpoint_is_measured_by_steps(tmp_path: Path, capsys: pytest.Captur
     checkpoint = save_tiny_checkpoint(tmp_path / "tiny", horizon=4)
     out = tmp_path / "figures.json"
     command = [str(checkpoint), "--num-denoising-steps", "1,2", "--horizon", "8", "--float32", *QUICK]
-    assert main([*command, "--json", str(out)]) == 0
+    assert main([*command, "--overlap", "--threads", "1", "--json", str(out)]) == 0
     rows: Rows = json.loads(out.read_text())["rows"]
-    assert set(rows) == {"steps_1", "steps_2"}
+    names = ["steps_1", "steps_2", "steps_1_overlap", "steps_2_overlap"]
+    assert list(rows) == names
+    assert rows["steps_2_overlap"]["denoise"]["flop"] == rows["steps_2"]["denoise"]["flop"]
     assert rows["steps_2"]["denoise"]["flop"] == 2 * rows["steps_1"]["denoise"]["flop"] > 0
     assert "speed_up" not in rows["steps_1"]
-    assert [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[2:]] == ["steps_1", "steps_2"]
+    assert [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[2:]] == names
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -139,6 +141,7 @@ def test_a_checkpoint_is_measured_by_steps(tmp_path: Path, capsys: pytest.Captur
         (["--against-stock"], "--backbone"),
         (["embedded:base_3dof", "--backbone", "svd"], "leave one of them out"),
         (["--backbone", "svd", "--engine", "onnx-cpu"], "leave one of them out"),
+        (["--backbone", "svd", "--warp", "floor"], "leave one of them out"),
         (["--engine", "onnx-cpu"], "egowm-export"),
         (["--dtype", "float16"], "--backbone"),
         (["--tiny-decoder", "nowhere"], "leave the option out"),
@@ -180,13 +183,14 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_choices_put_eager_rows_before_their_compiled_twins() -> None:
-    found = choices([1, 4], guidance_scales=(0.0, 2.0), compile_modes=["default"], tiny_decoder=True)
+    found = choices([1, 4], guidance_scales=(0.0, 2.0), compile_modes=["default"], tiny_decoder=True, overlap=True)
     names = [choice.name("ours") for choice in found]
-    assert len(set(names)) == len(names) == 10
+    assert len(set(names)) == len(names) == 12
+    assert names[-2:] == ["ours_1_overlap", "ours_4_overlap"]
     assert names[:4] == ["ours_1", "ours_4", "ours_1_guided", "ours_4_guided"]
     assert Choice(4, 0.0, "default", True).name("ours") == "ours_4_default_tiny_decoder"
     for index, choice in enumerate(found):
-        if choice.compile_mode != "none":
+        if choice.compile_mode != "none" or choice.overlap:
             eager = Choice(choice.num_denoising_steps, choice.guidance_scale, "none", choice.tiny_decoder)
             assert eager in found[:index]
 

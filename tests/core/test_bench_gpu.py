@@ -25,7 +25,8 @@ def test_every_section_runs_in_small(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*command, "--num-denoising-steps", "1", "--sections", sections]) == 0
     rows = {name: json.loads((out / f"{name}.json").read_text())["rows"] for name in sections.split(",")}
     assert set(rows["svd"]) == {"stock", "ours_1_guided", "ours_1", "ours_1_tiny_decoder"}
-    assert set(rows["stream_svd"]) == {"stream_1"} and set(rows["long"]) == {"ours_1", "nwm_1"}
+    assert set(rows["stream_svd"]) == {"stream_1"}
+    assert set(rows["long"]) == {"ours_1", "ours_1_overlap", "nwm_1", "nwm_1_overlap"}
     counts = {name: row["parameters"]["count"] for name, row in rows["long"].items()}
     assert counts["nwm_1"] == pytest.approx(counts["ours_1"], rel=0.1)
     # 16 frames in chunks of 4, and one by one

@@ -3,6 +3,8 @@ its own, which traces and lowers as the default one does."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,12 +14,17 @@ from egowm_core.bench.configs import setting
 from egowm_core.compiling import COMPILE_MODES, compile_world_model
 from egowm_core.diffusion.denoiser import Context
 from egowm_core.errors import ConfigError
+from egowm_core.latent_rollout import LatentStream, SamplingPlan
 from egowm_core.models.adapter import BackboneDenoiser
 from egowm_core.world_model import WorldModel
 from tests.core.tiny import tiny, wake
 
 CPU = torch.device("cpu")
 BACKEND = "aot_eager"
+SMALLER: dict[str, dict[str, Any]] = {
+    "svd": {"block_out_channels": [128], "attention_levels": [True]},
+    "cosmos": {"num_layers": 1},
+}
 
 
 def tiny_model(backbone: str) -> WorldModel:
@@ -97,7 +104,40 @@ def test_without_a_compiler_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(denoised(model, 0.5), eager)
 
 
-def test_causal_models_and_exported_graphs_are_refused() -> None:
+@pytest.mark.parametrize("backbone", ["svd", "cosmos"])
+def test_compiled_streams_are_the_eager_ones_in_few_graphs(backbone: str) -> None:
+    model = tiny_model("cosmos")
+    model.denoiser = tiny(f"{backbone}-causal", **SMALLER[backbone])
+    config = model.denoiser.config
+    count = config.attention_window + 1
+    generator = torch.Generator().manual_seed(0)
+    frame = (config.latent_channels, config.latent_height, config.latent_width)
+    known = Context(torch.randn(1, config.context_frames, *frame, generator=generator))
+    noise = torch.randn(count, 1, 1, *frame, generator=generator)
+    actions = 2 * torch.rand(count, 1, config.temporal_factor, 3, generator=generator) - 1
+
+    def streamed(plan: SamplingPlan) -> Tensor:
+        with torch.inference_mode():
+            stream = LatentStream(model.denoiser, known, plan)
+            return torch.cat([stream.step(actions[index], noise[index]) for index in range(count)], dim=1)
+
+    plan = SamplingPlan(num_denoising_steps=1)
+    eager = streamed(plan)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    counters = torch._dynamo.utils.counters
+    compile_world_model(model, "default", backend=BACKEND)
+    assert torch.allclose(streamed(plan), eager, rtol=1e-3, atol=1e-3)
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs <= 5  # the beginning; a frame and its commit, while memory fills and when it is full
+    assert not counters["graph_break"]
+    streamed(SamplingPlan(num_denoising_steps=2))  # another stream, and more steps, compile nothing anew
+    assert counters["stats"]["unique_graphs"] == graphs
+    compile_world_model(model, "none")
+    assert torch.equal(streamed(plan), eager)
+
+
+def test_exported_graphs_are_refused() -> None:
     model = tiny_model("cosmos")
 
     class Graph:
@@ -107,7 +147,17 @@ def test_causal_models_and_exported_graphs_are_refused() -> None:
     compile_world_model(model, "none")
     with pytest.raises(ConfigError, match="engine 'torch'"):
         compile_world_model(model, "default")
-    model.denoiser = tiny("cosmos-causal")
+
+
+def test_cuda_graphs_and_overlapping_stages_exclude_each_other() -> None:
+    model = tiny_model("svd")
+    model.overlap = True
+    with pytest.raises(ConfigError, match="overlap"):
+        compile_world_model(model, "reduce-overhead")
+    model.overlap = False
+    compile_world_model(model, "reduce-overhead")  # compiles nothing before the first rollout
+    with pytest.raises(ConfigError, match="CUDA graphs"):
+        model.overlap = True
     compile_world_model(model, "none")
-    with pytest.raises(ConfigError, match="cache changes shape"):
-        compile_world_model(model, "default")
+    model.overlap = True
+    assert model.overlap

@@ -31,7 +31,7 @@ def test_one_batch_guides_as_two_evaluations_do(variant: str) -> None:
     without = denoiser.denoise(noisy, sigma, dropped, action)
     assert not torch.allclose(with_actions, without, rtol=1e-2, atol=1e-2)
     expected = guide(with_actions, without, scale=1.5, rescale=0.5)
-    found = paired(denoiser, context, action, scale=1.5, rescale=0.5)(noisy, sigma)
+    found = paired(denoiser.denoise, context, action, scale=1.5, rescale=0.5)(noisy, sigma)
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -46,7 +46,7 @@ def test_levels_of_whole_clips_stay_visible_as_such() -> None:
             return denoiser.denoise(noisy, sigma, context, action)
 
     with torch.inference_mode():
-        paired(Watching(), context, action, scale=1.0, rescale=0.0)(noisy, sigma)
+        paired(Watching().denoise, context, action, scale=1.0, rescale=0.0)(noisy, sigma)
     assert sigma.stride(1) == 0 and seen[0].stride(1) == 0 and seen[0].shape == (2 * len(sigma), sigma.shape[1])
 
 

@@ -78,6 +78,8 @@ class WorldModelNode(ManagedNode[WorldModelParams]):
             horizon=p.horizon,
             tick_rate_hz=p.tick_rate_hz,
             num_threads=p.num_threads,
+            compile_mode=p.compile,
+            overlap=p.overlap,
         )
         robot = predictor.model.embodiment
         motion_types(robot, explicit=False)  # refuses what nothing here measures

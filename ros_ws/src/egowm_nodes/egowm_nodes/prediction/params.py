@@ -32,6 +32,18 @@ class WorldModelParams:
         "what evaluates the networks: torch, or onnx-cpu, onnx-cuda, onnx-tensorrt for a checkpoint from egowm-export",
         change=Change.UNCONFIGURED,
     )
+    compile: str = param(
+        "none",
+        "none, or default: networks by torch.compile; configuring then takes minutes, predicting less",
+        choices=("none", "default"),
+        change=Change.UNCONFIGURED,
+    )
+    overlap: bool = param(
+        False,
+        "decode a part of a long rollout while the next is denoised: on a CPU with cores to spare, and where no"
+        " geometry joins the parts",
+        change=Change.UNCONFIGURED,
+    )
     num_threads: int = param(
         1, "threads of torch and OpenCV, 0 leaves their own choice", low=0, high=256, change=Change.UNCONFIGURED
     )

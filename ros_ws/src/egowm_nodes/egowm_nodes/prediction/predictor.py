@@ -79,11 +79,14 @@ class Predictor:
         engine: what evaluates the networks, see :func:`egowm_core.loading.load_world_model`.
         tick_rate_hz: 0 for the rate the checkpoint was trained for.
         num_threads: of torch and OpenCV in this process; 0 leaves them alone.
+        compile_mode: see :func:`egowm_core.compiling.compile_world_model`; no CUDA graphs, which belong to the thread
+            that recorded them (in some versions of PyTorch another one fails), and a node warms up in another than it predicts.
+        overlap: see :attr:`egowm_core.world_model.WorldModel.overlap`.
 
     Raises:
         CheckpointError: not to be had, altered, or it doesn't run on ``device``.
         EmbodimentError: made for another robot.
-        ConfigError: no such embodiment or engine.
+        ConfigError: no such embodiment or engine, or nothing to compile with.
     """
 
     def __init__(
@@ -96,6 +99,8 @@ class Predictor:
         horizon: int = 0,
         tick_rate_hz: float = 0.0,
         num_threads: int = 0,
+        compile_mode: str = "none",
+        overlap: bool = False,
     ) -> None:
         if num_threads:
             torch.set_num_threads(num_threads)
@@ -114,7 +119,11 @@ class Predictor:
                 f" {'; '.join(differences)}; give the checkpoint or the embodiment that fits"
             )
         refuse_not_finite(self.model)
-        lean_import("egowm_core.compiling").cast_weights(self.model)  # what only predicts need not do it every time
+        compiling = lean_import("egowm_core.compiling")
+        compiling.cast_weights(self.model)  # what only predicts need not do it every time
+        if compile_mode != "none":
+            compiling.compile_world_model(self.model, compile_mode)
+        self.model.overlap = overlap
         self.native_rate_hz = self.model.embodiment.rate_hz
         self.foreign_rate = fit_to_rate(self.model, tick_rate_hz)
         self.horizon = horizon or self.model.horizon
