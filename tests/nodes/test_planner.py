@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -141,6 +142,7 @@ class Answers:
     ) -> None:
         self.costs, self.error, self.silent, self.there, self.cancelled = costs, error, silent, there, False
         self.accepted = True
+        self.heard_s: float | None = None
 
     def ready(self) -> bool:
         return self.there
@@ -203,6 +205,18 @@ def test_nobody_is_asked_who_is_not_there_and_a_lost_question_is_not_waited_for(
     monkeypatch.setattr(Answers, "ready", lambda self: not hasattr(self, "asked"))  # dies of the question
     with pytest.raises(AnswerError, match="nobody serves"):
         cost(client)(candidates)  # type: ignore[call-arg, arg-type]
+
+
+def test_an_answer_that_stops_coming_is_not_waited_for() -> None:
+    ask = partial(AskedCost, picture=made_up_picture(96, 128, seed=0), timeout_s=60.0, seed=7, halt=threading.Event())
+    candidates, client = np.zeros((2, 4, 3), np.float32), Answers(silent=True)
+    with pytest.raises(AnswerError, match=r"silent for 0\.1 s; .* raise imagine_silence_s"):
+        ask(client, silence_s=0.1)(candidates)  # type: ignore[arg-type]
+    assert client.cancelled
+    client = Answers(silent=True)
+    client.heard_s = math.inf  # frames keep coming
+    with pytest.raises(AnswerError, match=r"did not answer in 0\.3 s"):
+        ask(client, timeout_s=0.3, silence_s=0.1)(candidates)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -277,7 +277,9 @@ class PlannerNode(ManagedNode[PlannerParams]):
     def _plan(self, task: _Task) -> None:
         assert self._client is not None
         p, began_s = self.parameters, time.monotonic()
-        evaluate = AskedCost(self._client, task.goal.picture, p.imagine_timeout_s, p.seed, task.halt)
+        evaluate = AskedCost(
+            self._client, task.goal.picture, p.imagine_timeout_s, p.seed, task.halt, p.imagine_silence_s
+        )
         found: Step | Exception
         try:
             found = task.receding.step(task.cost, evaluate, generator=task.generator)

@@ -58,10 +58,15 @@ class Answer:
 
 
 class Pending:
-    """A goal under way. ``done`` turns true on the thread that spins the node; then :meth:`result` has the answer."""
+    """A goal under way. ``done`` turns true on the thread that spins the node; then :meth:`result` has the answer.
+
+    ``heard_s`` is the steady time at which the newest of its frames came, None before the first: an answer on its way
+    shows, a world model that was killed does not.
+    """
 
     def __init__(self) -> None:
         self.done = False
+        self.heard_s: float | None = None
         self._answer: Answer | None = None
         self._error: EgowmError | None = None
         self._handle: Any = None
@@ -208,7 +213,7 @@ class ImagineClient:
         pending = Pending()
         if on_done is not None:
             pending._on_done = on_done
-        watch = None if on_frame is None else _watching(on_frame)
+        watch = _watching(pending, on_frame)
         self._client.send_goal_async(goal, feedback_callback=watch).add_done_callback(pending._accepted)
         return pending
 
@@ -275,8 +280,11 @@ class ImagineClient:
             self._executor.spin_once(timeout_sec=seconds)
 
 
-def _watching(on_frame: Callable[[Seen], None]) -> Callable[[Any], None]:
+def _watching(pending: Pending, on_frame: Callable[[Seen], None] | None) -> Callable[[Any], None]:
     def watch(message: Any) -> None:
+        pending.heard_s = time.monotonic()
+        if on_frame is None:
+            return
         feedback = message.feedback
         with contextlib.suppress(EgowmError):  # a picture that is none is not worth the goal
             on_frame(

@@ -33,13 +33,18 @@ class Halt(Protocol):
 
 @dataclass(frozen=True)
 class AskedCost:
-    """Costs of candidates as ``client`` answers them for the goal ``picture``; ``halt`` gives up half-way."""
+    """Costs of candidates as ``client`` answers them for the goal ``picture``; ``halt`` gives up half-way.
+
+    ``timeout_s`` is for the whole answer. ``silence_s`` without one more imagined frame is the end, too: a process that
+    was killed stays in the graph for a while, but sends nothing.
+    """
 
     client: ImagineClient
     picture: ImageArray
     timeout_s: float
     seed: int
     halt: Halt
+    silence_s: float = math.inf
 
     def __call__(self, candidates: FloatArray) -> FloatArray:
         """(N,) costs of (N,T,D).
@@ -63,11 +68,13 @@ class AskedCost:
                 _TAKEN_S,
                 f"the world model did not take the question in {_TAKEN_S:g} s; look whether its process hangs",
             )
+            taken_s = time.monotonic()
             self._wait(
                 done.is_set,
                 self.timeout_s,
                 f"the world model did not answer in {self.timeout_s:g} s; if it lives, raise imagine_timeout_s or"
                 " give it more of the machine (num_threads, device)",
+                heard_s=lambda: pending.heard_s or taken_s,
             )
         except (Stopped, AnswerError):
             pending.cancel()
@@ -77,8 +84,16 @@ class AskedCost:
             raise AnswerError(f"the world model did not rank {len(candidates)} candidates against the goal")
         return np.asarray(costs, np.float32)
 
-    def _wait(self, done: Callable[[], bool], within_s: float, late: str, *, absent_s: float = _GONE_S) -> None:
-        """Until ``done``, while it is wanted, and somebody is there to do it."""
+    def _wait(
+        self,
+        done: Callable[[], bool],
+        within_s: float,
+        late: str,
+        *,
+        absent_s: float = _GONE_S,
+        heard_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Until ``done``, while it is wanted, and somebody is there to do it and heard of."""
         began_s = seen_s = time.monotonic()
         while not done():
             if self.halt.is_set():
@@ -89,6 +104,11 @@ class AskedCost:
             elif now_s - seen_s > absent_s:
                 raise AnswerError(
                     f"nobody serves {self.client.name}: start the world model, or name it by parameter server"
+                )
+            if now_s - heard_s() > self.silence_s:
+                raise AnswerError(
+                    f"the world model took the question and has been silent for {self.silence_s:g} s; look whether it"
+                    " was killed or answers others first, or raise imagine_silence_s"
                 )
             if now_s - began_s > within_s:
                 raise AnswerError(late)

@@ -79,6 +79,7 @@ class PlannerParams:
         3, "times in a row that it lies above that and end the way; 0 never", low=0, high=1000, change=_UNCONFIGURED
     )
     imagine_timeout_s: float = param(30.0, "no answer of the world model for so long", low=0.1, high=3600.0)
+    imagine_silence_s: float = param(10.0, "not one more frame of an answer for so long", low=0.1, high=3600.0)
     pause_s: float = param(0.4, "standing still before a plan is made of what is seen", low=0.0, high=60.0)
     seed: int = param(0, "of what is drawn", low=0, high=2**31 - 1, change=_INACTIVE)
     cmd_vel_stamped: bool = param(False, "cmd_vel is a TwistStamped", change=_UNCONFIGURED)

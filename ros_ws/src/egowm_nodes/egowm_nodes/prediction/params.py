@@ -34,7 +34,8 @@ class WorldModelParams:
     )
     compile: str = param(
         "none",
-        "none, or default: networks by torch.compile; configuring then takes minutes, predicting less",
+        "none, or default: networks by torch.compile; predicting takes less then, configuring minutes, and so does each"
+        " number of candidates that imagine is asked for the first time",
         choices=("none", "default"),
         change=Change.UNCONFIGURED,
     )

@@ -80,7 +80,8 @@ class Predictor:
         tick_rate_hz: 0 for the rate the checkpoint was trained for.
         num_threads: of torch and OpenCV in this process; 0 leaves them alone.
         compile_mode: see :func:`egowm_core.compiling.compile_world_model`; no CUDA graphs, which belong to the thread
-            that recorded them (in some versions of PyTorch another one fails), and a node warms up in another than it predicts.
+            that recorded them (in some versions of PyTorch another one fails), and a node warms up in another than it
+            predicts in.
         overlap: see :attr:`egowm_core.world_model.WorldModel.overlap`.
 
     Raises:
