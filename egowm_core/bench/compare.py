@@ -6,7 +6,7 @@ All on the same weights in one process: the stock pipeline first, while nothing 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +20,9 @@ from egowm_core.bench.stock import stock_work
 from egowm_core.bench.timing import TOTAL, Timing, Work, time_stages
 from egowm_core.compiling import compile_world_model
 from egowm_core.world_model import WorldModel
+
+Failed = Callable[[str, Exception], None]
+"""Told of a row that could not be measured."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,16 @@ def compare(
     warm_up: int,
     against_stock: bool,
     tiny_decoder: str | None = None,
+    stock_repeats: int = 0,
+    stock_total_s: float | None = None,
+    skip: Container[str] = (),
+    failed: Failed | None = None,
 ) -> Iterator[Row]:
     """Build once, then yield a row as soon as it is measured.
 
-    ``tiny_decoder``: directory or hub id of an AutoencoderTiny; None: random weights.
+    ``tiny_decoder``: directory or hub id of an AutoencoderTiny; None: random weights. ``stock_total_s``: the stock
+    pipeline's median, where it is known; ``stock_repeats`` 0 for as many as the others. ``skip`` and ``failed`` as in
+    :func:`measure_choices`.
 
     Raises:
         ConfigError: see :func:`~egowm_core.bench.build.with_tiny_decoder` and ``compile_world_model``.
@@ -86,13 +95,18 @@ def compare(
     parts = build_parts(setting, device=device, dtype=dtype)
     model = build_model(setting, parts, device=device)
     seconds = setting.horizon / model.embodiment.rate_hz
-    stock_total: float | None = None
-    if against_stock:
+    if against_stock and stock_total_s is None:
         row = _stock_row(
-            setting, parts, device=device, ceiling=ceiling, repeats=repeats, warm_up=warm_up, seconds=seconds
+            setting,
+            parts,
+            device=device,
+            ceiling=ceiling,
+            repeats=stock_repeats or repeats,
+            warm_up=warm_up,
+            seconds=seconds,
         )
-        stock_total = row.timing.stages[TOTAL].p50
-        yield replace(row, stock_total_s=stock_total)
+        stock_total_s = row.timing.stages[TOTAL].p50
+        yield replace(row, stock_total_s=stock_total_s)
     yield from measure_choices(
         {False: lambda: model, True: lambda: with_tiny_decoder(model, setting, tiny_decoder)},
         wanted,
@@ -101,7 +115,9 @@ def compare(
         repeats=repeats,
         warm_up=warm_up,
         prefix="ours",
-        stock_total_s=stock_total,
+        stock_total_s=stock_total_s,
+        skip=skip,
+        failed=failed,
     )
 
 
@@ -116,31 +132,46 @@ def measure_choices(
     prefix: str,
     stock_total_s: float | None = None,
     counting: WorldModel | None = None,
+    skip: Container[str] = (),
+    failed: Failed | None = None,
 ) -> Iterator[Row]:
     """A row for each choice, a compiled one after its eager twin. ``models``: without and with a tiny decoder.
 
     ``counting``: the model in which operations are counted, where the one that is measured is an exported graph.
+    ``skip``: names of rows that are not wanted. ``failed`` is told of one that cannot be measured, and the next is
+    tried; without it, the first error is the end.
     """
     ready: dict[bool, WorldModel] = {}
     counted: dict[Choice, dict[str, int]] = {}
     compiled = ("none", False)
+    wanted = [choice for choice in wanted if choice.name(prefix) not in skip]
     try:
         for choice in wanted:
-            if choice.tiny_decoder not in ready:
-                ready[choice.tiny_decoder] = models[choice.tiny_decoder]()
-            model, name = ready[choice.tiny_decoder], choice.name(prefix)
-            if (how := (choice.compile_mode, choice.tiny_decoder)) != compiled:
-                _all_eager(ready.values())  # they share the denoiser
-                compile_world_model(model, choice.compile_mode)
-                compiled = how
-            model.overlap = choice.overlap
-            if choice.compile_mode == "none" and not choice.overlap:
-                say(f"{name}: counting operations")
-                counted[choice] = count_flops(_work(counting or model, choice, horizon))
-            say(f"{name}: measuring" + ("; the first run compiles" if choice.compile_mode != "none" else ""))
-            timing = time_stages(_work(model, choice, horizon), device=model.device, repeats=repeats, warm_up=warm_up)
-            flop = counted[replace(choice, compile_mode="none", overlap=False)]
-            yield Row(name, timing, flop, ceiling, horizon / model.embodiment.rate_hz, stock_total_s)
+            name, twin = choice.name(prefix), replace(choice, compile_mode="none", overlap=False)
+            try:
+                if choice.tiny_decoder not in ready:
+                    ready[choice.tiny_decoder] = models[choice.tiny_decoder]()
+                model = ready[choice.tiny_decoder]
+                if twin not in counted:
+                    _all_eager(ready.values())  # they share the denoiser
+                    compiled = ("none", False)
+                    say(f"{name}: counting operations")
+                    counted[twin] = count_flops(_work(counting or model, twin, horizon))
+                if (how := (choice.compile_mode, choice.tiny_decoder)) != compiled:
+                    _all_eager(ready.values())
+                    compile_world_model(model, choice.compile_mode)
+                    compiled = how
+                model.overlap = choice.overlap
+                say(f"{name}: measuring" + ("; the first run compiles" if choice.compile_mode != "none" else ""))
+                timing = time_stages(
+                    _work(model, choice, horizon), device=model.device, repeats=repeats, warm_up=warm_up
+                )
+            except Exception as error:  # compilers and drivers have many of their own; other rows may do better
+                if failed is None:
+                    raise
+                failed(name, error)
+                continue
+            yield Row(name, timing, counted[twin], ceiling, horizon / model.embodiment.rate_hz, stock_total_s)
     finally:
         _all_eager(ready.values())
 

@@ -1,153 +1,42 @@
 """`egowm-bench gpu OUT`: everything that is asked of a GPU in one go, section by section, and a page of what it says.
 
-Sections: each backbone beside its stock pipeline at the paper's setting (``compare``), its causal form streaming, and a
-long future beside an NWM-style model with as many parameters. Each is written to OUT as soon as it is measured and not
-measured again; what it said goes to OUT/log.txt, what all say to OUT/page.md. ``--size tiny`` proves it on a CPU. Knows
-how nothing is measured.
+Each row is written to OUT as soon as it is measured and not measured again; what was said goes to OUT/log.txt, what all
+say to OUT/page.md. ``--size tiny`` proves it on a CPU. What is measured: ``gpu_sections.py``.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 
-from egowm_core.bench.build import build_model, build_parts
 from egowm_core.bench.cli import counts
-from egowm_core.bench.compare import Choice, choices, compare, measure_choices, say
-from egowm_core.bench.configs import BACKBONES, SIZES, Setting, setting
+from egowm_core.bench.compare import Failed, say
+from egowm_core.bench.configs import SIZES, setting
 from egowm_core.bench.estimate import refuse_on_cpu
 from egowm_core.bench.flops import matmul_ceiling
 from egowm_core.bench.gpu_page import page
-from egowm_core.bench.long_runs import causal_model, nwm_peer, time_stream
-from egowm_core.bench.report import line
-from egowm_core.compiling import compile_world_model
+from egowm_core.bench.gpu_sections import SECTIONS, Metrics, Rows, Run, free, section
 from egowm_core.errors import ConfigError, EgowmError
 from egowm_core.files import read_json, write_text
 
-SECTIONS = (*BACKBONES, *(f"stream_{name}" for name in BACKBONES), "long")
-_HORIZON, _LONG_HORIZON = 16, 64  # frames; at the tiny size a quarter of that
 _EXAMPLE = "example: egowm-bench gpu out/gpu --device cuda --size real     # goes on where it was interrupted"
 
-_FAILURES = (EgowmError, RuntimeError)  # torch's too, as out of memory: other sections may do better
-
-Rows = dict[str, dict[str, dict[str, float]]]
+Make = Callable[[Run, str, Rows, Failed], Iterator[tuple[str, Metrics]]]
 
 
-@dataclass(frozen=True)
-class Run:
-    """How all sections are measured."""
+def measure(run: Run, out: Path, names: Sequence[str], *, make: Make = section) -> list[str]:
+    """Measure what OUT does not hold yet, each row written as soon as it is there.
 
-    size: str
-    device: torch.device
-    dtype: torch.dtype
-    repeats: int
-    compile_modes: tuple[str, ...]
-    ceiling: float
-    steps: tuple[int, ...] = (4, 2, 1)  # denoising steps
-
-    @property
-    def long_steps(self) -> tuple[int, ...]:
-        """Denoising steps where there are more frames: the most and the fewest."""
-        return tuple(dict.fromkeys((max(self.steps), min(self.steps))))
-
-    @property
-    def horizon(self) -> int:
-        """Frames of a prediction."""
-        return _HORIZON if self.size == "real" else _HORIZON // 4
-
-    @property
-    def long_horizon(self) -> int:
-        """Frames of a long one."""
-        return _LONG_HORIZON if self.size == "real" else _LONG_HORIZON // 4
-
-    def setting(self, backbone: str) -> Setting:
-        """The backbone's, at this horizon."""
-        return replace(setting(backbone, self.size), horizon=self.horizon)
-
-
-def backbone_section(run: Run, backbone: str) -> Rows:
-    """The stock pipeline, then ours by every choice of speed; each row is told as it comes."""
-    chosen = run.setting(backbone)
-    wanted = choices(
-        run.steps,
-        guidance_scales=(0.0, 1.0),
-        compile_modes=run.compile_modes,
-        tiny_decoder=bool(chosen.tiny_decoder),
-    )
-    rows: Rows = {}
-    for row in compare(
-        chosen,
-        wanted,
-        device=run.device,
-        dtype=run.dtype,
-        ceiling=run.ceiling,
-        repeats=run.repeats,
-        warm_up=min(3, run.repeats),
-        against_stock=True,
-    ):
-        say(line(row))
-        rows[row.name] = row.metrics()
-    return rows
-
-
-def stream_section(run: Run, backbone: str) -> Rows:
-    """A causal model's stream with its cache, by denoising steps: eager, then compiled."""
-    model = causal_model(run.setting(backbone), device=run.device, dtype=run.dtype)
-    rows: Rows = {}
-    for mode in ("none", *run.compile_modes):
-        compile_world_model(model, mode)
-        for count in run.long_steps:
-            name = Choice(count, compile_mode=mode).name("stream")
-            say(f"{backbone} {name}: measuring")
-            rows[name] = time_stream(model, steps=5 * run.repeats, num_denoising_steps=count).metrics()
-            say(f"{backbone} {name}: {rows[name]['frames_per_s']['p50']:.1f} frames/s")
-    return rows
-
-
-def long_section(run: Run) -> Rows:
-    """Many frames from SVD's shape in chunks, and from an NWM-style model of as many parameters frame by frame; each
-    one after another, and decoding beside denoising."""
-    chosen = run.setting("svd")
-    rows: Rows = {}
-    parts = build_parts(chosen, device=run.device, dtype=run.dtype)
-    peer, parameters = nwm_peer(chosen, parts, device=run.device, dtype=run.dtype)
-    ours = build_model(chosen, parts, device=run.device)
-    own = sum(parameter.numel() for parameter in parts.denoiser.parameters())
-    for prefix, model, size in (("ours", ours, own), ("nwm", peer, parameters)):
-        for row in measure_choices(
-            {False: lambda model=model: model},  # type: ignore[misc]
-            choices(run.long_steps, overlap=True),
-            horizon=run.long_horizon,
-            ceiling=run.ceiling,
-            repeats=max(1, run.repeats // 4),
-            warm_up=1,
-            prefix=prefix,
-        ):
-            say(line(row))
-            counts = {"parameters": {"count": float(size)}, "long_frames": {"count": float(run.long_horizon)}}
-            rows[row.name] = row.metrics() | counts
-    return rows
-
-
-def section(run: Run, name: str) -> Rows:
-    """The rows of one of ``SECTIONS``."""
-    if name == "long":
-        return long_section(run)
-    return stream_section(run, name.removeprefix("stream_")) if "_" in name else backbone_section(run, name)
-
-
-def measure(run: Run, out: Path, names: Sequence[str], *, make: Callable[[Run, str], Rows] = section) -> list[str]:
-    """Measure what OUT does not hold yet; returns the sections that failed, each told in the log."""
-    failed = []
+    Returns the sections in which something failed; each failure is told in the log and in the section's file, and is
+    tried again next time.
+    """
     about = {
         "size": run.size,
         "device": torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else "cpu",
@@ -156,25 +45,42 @@ def measure(run: Run, out: Path, names: Sequence[str], *, make: Callable[[Run, s
         "long_frames": run.long_horizon,
         "repeats": run.repeats,
         "denoising_steps": list(run.steps),
+        "compile_modes": list(run.compile_modes),
         "torch": torch.__version__,
     }
-    for name in names:
-        file = out / f"{name}.json"
-        if file.is_file() and (found := read_json(file)).get("about", {}).items() >= about.items():
-            say(f"{name}: measured before, {len(found['rows'])} rows; delete {file} to measure it anew")
-            continue
-        say(f"{name}: begins")
-        try:
-            rows = make(run, name)
-        except _FAILURES as error:
-            say(f"{name}: failed: {type(error).__name__}: {error}")
-            failed.append(name)
-        else:
-            write_text(file, json.dumps({"rows": rows, "about": about | {"ceiling_flop_per_s": run.ceiling}}, indent=1))
-        gc.collect()
-        if run.device.type == "cuda":
-            torch.cuda.empty_cache()
-    return failed
+    return [name for name in names if not _measure(run, out / f"{name}.json", name, about, make)]
+
+
+def _measure(run: Run, file: Path, name: str, about: dict[str, Any], make: Make) -> bool:
+    """Whether the section ``name`` is complete."""
+    rows, failures = dict[str, Metrics](), dict[str, str]()
+    if file.is_file() and (found := read_json(file)).get("about", {}).items() >= about.items():
+        rows = dict(found["rows"])
+        if found.get("complete"):
+            say(f"{name}: measured before, {len(rows)} rows; delete {file} to measure it anew")
+            return True
+
+    def write(*, complete: bool) -> None:
+        described = about | {"ceiling_flop_per_s": run.ceiling}
+        found = {"rows": rows, "about": described, "complete": complete, "failed": failures}
+        write_text(file, json.dumps(found, indent=1))
+
+    def failed(row: str, error: Exception) -> None:
+        lines = str(error).strip().splitlines()
+        failures[row] = f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+        say(f"{name}: {row} failed: {type(error).__name__}: {error}")
+        free(run.device)
+
+    say(f"{name}: begins" + (f"; {len(rows)} rows are there" if rows else ""))
+    try:
+        for row, metrics in make(run, name, dict(rows), failed):
+            rows[row] = metrics
+            write(complete=False)
+    except Exception as error:  # drivers have many of their own; other sections may do better
+        failed(name, error)
+    write(complete=not failures)
+    free(run.device)
+    return not failures
 
 
 def build_parser() -> argparse.ArgumentParser:

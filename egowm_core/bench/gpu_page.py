@@ -38,7 +38,8 @@ def page(sections: Mapping[str, Section]) -> str:
         about = found["about"]
         head = f"## {name}: {about['size']} size, {about['device']}, {about['dtype']}, torch {about['torch']}"
         ceiling = (
-            f"Ceiling of matrix products: {about['ceiling_flop_per_s'] / 1e12:.3g} TFLOP/s. n = {about['repeats']}."
+            f"Ceiling of matrix products: {about['ceiling_flop_per_s'] / 1e12:.3g} TFLOP/s. n = {about['repeats']}; a"
+            " quarter of that for the stock pipeline and long futures, five times for streams."
         )
         if name in _CHAINS:
             body = [_table(found["rows"]), "", *_chain(name, found["rows"]), "", *_goals(name, found)]
@@ -46,6 +47,7 @@ def page(sections: Mapping[str, Section]) -> str:
             body = _streams(found)
         else:
             body = [f"{about['long_frames']} frames.", "", _long_table(found["rows"])]
+        body += _unfinished(found)
         parts.append("\n".join([head, "", ceiling, "", *body]))
     return "\n\n".join(parts)
 
@@ -111,6 +113,13 @@ def _streams(found: Section) -> list[str]:
         goal = f"- at least {FRAMES_PER_S_GOAL:g} frames/s: {best:.1f}, {_met(best >= FRAMES_PER_S_GOAL)}"
         lines += ["", goal]
     return lines
+
+
+def _unfinished(found: Section) -> list[str]:
+    failures = [f"- **failed**: {row}: {reason}" for row, reason in found.get("failed", {}).items()]
+    if not failures and not found.get("complete", True):
+        failures = ["- not complete: it was interrupted, the same command goes on with it"]
+    return ["", *failures] if failures else []
 
 
 def _met(met: bool) -> str:

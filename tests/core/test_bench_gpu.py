@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from egowm_core.bench import main
-from egowm_core.bench.gpu import SECTIONS, Run, measure
+from egowm_core.bench.compare import Failed
+from egowm_core.bench.gpu import measure
 from egowm_core.bench.gpu_page import page
+from egowm_core.bench.gpu_sections import SECTIONS, Metrics, Rows, Run, section
 
 CPU = torch.device("cpu")
 RUN = Run("tiny", CPU, torch.float32, 1, (), 1e9, (4, 1))
@@ -37,25 +41,63 @@ def test_every_section_runs_in_small(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "svd: begins" in (out / "log.txt").read_text()
 
 
-def test_what_is_measured_is_not_measured_again_and_what_fails_is_told(
+def test_what_is_measured_is_not_measured_again_and_what_fails_is_tried_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made: list[str] = []
+    broken = {"ours_2", "cosmos"}
 
-    def make(run: Run, name: str) -> dict[str, dict[str, dict[str, float]]]:
-        made.append(name)
-        if name == "cosmos":
-            raise torch.OutOfMemoryError("not enough")
-        return {"ours_1": {"total": {"p50": 1.0}}}
+    def make(run: Run, name: str, known: Rows, failed: Failed) -> Iterator[tuple[str, Metrics]]:
+        if name in broken:
+            raise AssertionError("a driver's own")
+        for row in ("ours_1", "ours_2", "ours_4"):
+            if row in known:
+                continue
+            made.append(f"{name} {row}")
+            if row in broken:
+                failed(row, torch.OutOfMemoryError("not enough\nand more"))
+            else:
+                yield row, {"total": {"p50": 1.0}}
 
-    assert measure(RUN, tmp_path, ["svd", "cosmos"], make=make) == ["cosmos"]
-    assert "cosmos: failed: OutOfMemoryError" in capsys.readouterr().err
-    assert measure(RUN, tmp_path, ["svd", "cosmos"], make=make) == ["cosmos"]
-    assert made == ["svd", "cosmos", "cosmos"]
+    assert measure(RUN, tmp_path, ["svd", "cosmos"], make=make) == ["svd", "cosmos"]
+    assert "cosmos: cosmos failed: AssertionError: a driver's own" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "svd.json").read_text())
+    assert set(kept["rows"]) == {"ours_1", "ours_4"} and not kept["complete"]
+    assert kept["failed"] == {"ours_2": "OutOfMemoryError: not enough"}
+    broken.clear()
+    made.clear()
+    assert measure(RUN, tmp_path, ["svd", "cosmos"], make=make) == []
+    assert made == ["svd ours_2", "cosmos ours_1", "cosmos ours_2", "cosmos ours_4"]
+    assert measure(RUN, tmp_path, ["svd", "cosmos"], make=make) == [] and len(made) == 4
     assert RUN.long_steps == (4, 1) and len(SECTIONS) == 5
-    other = Run("tiny", CPU, torch.float32, 2, (), 1e9)
-    measure(other, tmp_path, ["svd"], make=make)
-    assert made[-1] == "svd"  # other repeats are another measurement
+    measure(Run("tiny", CPU, torch.float32, 2, (), 1e9), tmp_path, ["svd"], make=make)
+    assert made[4:] == ["svd ours_1", "svd ours_2", "svd ours_4"]  # other repeats are another measurement
+
+
+def test_an_interrupted_section_keeps_its_rows(tmp_path: Path) -> None:
+    def make(run: Run, name: str, known: Rows, failed: Failed) -> Iterator[tuple[str, Metrics]]:
+        yield "ours_1", {"total": {"p50": 1.0}}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(RUN, tmp_path, ["svd"], make=make)
+    kept = json.loads((tmp_path / "svd.json").read_text())
+    assert set(kept["rows"]) == {"ours_1"} and not kept["complete"]
+
+
+def test_a_row_that_cannot_be_measured_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # no compiler
+    run, told = Run("tiny", CPU, torch.float32, 1, ("default",), 1e9, (2, 1)), dict[str, Exception]()
+    names = [name for name, _ in section(run, "stream_svd", {"stream_1": {}}, told.__setitem__)]
+    assert names == ["stream_2"] and set(told) == {"stream_2_default", "stream_1_default"}
+    assert all("g++" in str(error) for error in told.values())
+    told.clear()
+    known = {"stock": row(6.0), "ours_1": row(1.0), "ours_1_guided": row(1.0), "ours_1_default": row(1.0)}
+    found = dict(section(replace(run, steps=(1,)), "svd", known, told.__setitem__))
+    assert set(found) == {"ours_1_tiny_decoder"} and set(told) == {"ours_1_default_tiny_decoder"}
+    assert found["ours_1_tiny_decoder"]["speed_up"]["ratio"] == pytest.approx(
+        6.0 / found["ours_1_tiny_decoder"]["total"]["p50"]
+    )
 
 
 def row(p50: float) -> dict[str, dict[str, float]]:
@@ -74,6 +116,11 @@ def test_the_page_says_what_was_met_and_what_each_step_bought() -> None:
     streams = {"stream_1": {"step": {"p50": 0.02, "p99": 0.03}, "frames_per_s": {"p50": 50.0}}}
     assert "60 frames/s: 50.0, **not met**" in page({"stream_svd": {"rows": streams, "about": ABOUT}})
     assert "Nothing was measured" in page({})
+    unfinished = {"rows": rows, "about": ABOUT, "complete": False}
+    assert "**failed**: ours_1: OutOfMemoryError" in page(
+        {"cosmos": unfinished | {"failed": {"ours_1": "OutOfMemoryError"}}}
+    )
+    assert "interrupted" in page({"cosmos": unfinished | {"failed": {}}}) and "interrupted" not in text
 
 
 @pytest.mark.parametrize(
