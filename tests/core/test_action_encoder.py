@@ -1,12 +1,10 @@
-"""Action and state encoders: exact defaults, zero at birth, dropped ticks, latent groups, causality, SE(3)."""
+"""Action and state encoders: exact defaults, zero at birth, dropped ticks, latent groups, causality, one graph."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from importlib import resources
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,37 +13,9 @@ from torch import Tensor, nn
 from egowm_core.errors import ConfigError, EmbodimentError
 from egowm_core.models.action_encoder import ActionEncoder, ActionEncoderConfig, StateEncoder, integrate
 from egowm_core.models.action_features import FEATURES, SINUSOID_INPUT_SCALE, build_features
-from egowm_core.schema import read_fields
+from tests.core.action_encoders import HORIZON, SE3, WIDTH, actions, encoder, table
 
-WIDTH, HORIZON = 16, 8
 CONTINUOUS = [name for name in FEATURES if name != "table"]
-SE3 = ("se3", 6)
-
-
-def encoder(
-    kind: str = "se2", channels: int = 3, *, awake: bool = True, scale: float = 0.15, **options
-) -> ActionEncoder:
-    """A small encoder; ``awake`` gives the zero-initialised layer random weights, as if trained."""
-    torch.manual_seed(0)
-    made = ActionEncoder(
-        action_dim=channels,
-        embedding_dim=WIDTH,
-        scale=[scale] * channels,
-        integrate_kind=kind,
-        horizon=HORIZON,
-        config=ActionEncoderConfig(hidden_dim=32, **options),
-    )
-    if awake:
-        nn.init.normal_(made.mlp[-1].weight, std=0.3)
-    return made.eval()
-
-
-def table(**options) -> ActionEncoder:
-    return encoder("sum", 1, scale=1.0, features="table", motion="tick", num_actions=5, **options)
-
-
-def actions(channels: int = 3, *, ticks: int = HORIZON, seed: int = 1) -> Tensor:
-    return torch.rand(2, ticks, channels, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 def moved_frames(model: nn.Module, action: Tensor, tick: int) -> list[int]:
@@ -186,66 +156,6 @@ def test_dropping_in_latent_groups() -> None:
     assert not torch.equal(model(other, part)[:, 0], embedding[:, 0])
 
 
-def matrix(pose: np.ndarray) -> np.ndarray:
-    """4x4 of a translation and rotation vector: the power series of the matrix exponential."""
-    x, y, z = pose[3:]
-    skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    rotation, term = np.eye(3), np.eye(3)
-    for k in range(1, 40):
-        term = term @ skew / k
-        rotation = rotation + term
-    out = np.eye(4)
-    out[:3, :3], out[:3, 3] = rotation, pose[:3]
-    return out
-
-
-@pytest.mark.parametrize("ticks", [1, 2, 7, 16])
-def test_se3_agrees_with_matrices(ticks: int) -> None:
-    rng = np.random.default_rng(0)
-    action = rng.uniform(-1, 1, (2, ticks, 6))
-    scale = np.array([0.15, 0.2, 0.1, 0.5, 0.4, 0.6])
-    poses = integrate(torch.from_numpy(action), kind="se3", scale=torch.from_numpy(scale)).numpy()
-    assert (np.linalg.norm(poses[..., 3:], axis=-1) <= np.pi + 1e-9).all()
-    for clip, composed in zip(action * scale, poses, strict=True):
-        expected = np.eye(4)
-        for delta, pose in zip(clip, composed, strict=True):
-            expected = expected @ matrix(delta)
-            np.testing.assert_allclose(matrix(pose), expected, atol=1e-9)
-
-
-def test_se3_in_the_plane_is_se2() -> None:
-    planar = actions() * 0.7
-    full = torch.zeros(2, HORIZON, 6)
-    full[..., [0, 1, 5]] = planar
-    expected = integrate(planar, kind="se2", scale=torch.full((3,), 0.3))
-    composed = integrate(full, kind="se3", scale=torch.full((6,), 0.3))
-    torch.testing.assert_close(composed[..., [0, 1, 5]], expected, atol=1e-5, rtol=0)
-    assert not composed[..., 2:5].any()
-
-
-@pytest.mark.parametrize("size", [0.0, 1e-7, 1e-4, 1.0])
-def test_se3_is_smooth_down_to_no_rotation(size: float) -> None:
-    action = (actions(6, ticks=3).double() * size).requires_grad_()
-    scale = torch.full((6,), 0.5, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda a: integrate(a, kind="se3", scale=scale), action, eps=1e-6, atol=1e-6)
-    single = torch.zeros(1, 4, 6, requires_grad=True)
-    integrate(single, kind="se3", scale=torch.ones(6)).sum().backward()
-    assert single.grad is not None
-    torch.testing.assert_close(single.grad[0, :, 3], torch.tensor([4.0, 3.0, 2.0, 1.0]))
-
-
-def test_se3_keeps_small_turns_in_float32() -> None:
-    small = torch.full((1, 8, 6), 1e-5)
-    composed = integrate(small, kind="se3", scale=torch.ones(6))
-    torch.testing.assert_close(composed[0, :, 3], 1e-5 * torch.arange(1, 9), rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize(("kind", "channels"), [("se2", 6), ("se3", 3), ("se4", 3)])
-def test_integrate_refuses_other_widths(kind: str, channels: int) -> None:
-    with pytest.raises(ValueError, match=f"se3.*{kind}.* {channels} channels"):
-        integrate(torch.zeros(1, 2, channels), kind=kind, scale=torch.ones(channels))
-
-
 def test_sinusoids_tell_neighbouring_actions_apart_only_when_scaled() -> None:
     x = torch.linspace(-1, 0.9, 96)[:, None]
 
@@ -292,14 +202,6 @@ def test_a_table_of_discrete_actions() -> None:
         assert torch.isfinite(plain(torch.nan_to_num(wrong))).all()  # inside a graph: clamped, never out of range
 
 
-def test_continuous_actions_are_checked_to_be_finite() -> None:
-    action = actions()
-    encoder().check_actions(action * 100)  # limits are the embodiment's business
-    action[0, 0, 0] = math.inf
-    with pytest.raises(EmbodimentError, match="not finite"):
-        encoder().check_actions(action)
-
-
 @pytest.mark.parametrize("features", FEATURES)
 def test_state_embedding(features: str) -> None:
     options = {"motion": "tick", "num_actions": 4} if features == "table" else {}
@@ -319,69 +221,6 @@ def test_state_embedding(features: str) -> None:
     for wrong in (0, 24):
         with pytest.raises(ConfigError, match=f"state_dim {wrong}"):
             StateEncoder(state_dim=wrong, embedding_dim=WIDTH, config=config)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"features": "sinusoids"}, "'sinusoids'.*did you mean 'sinusoid'"),
-        ({"motion": "ticks"}, "'ticks'.*did you mean 'tick'"),
-        ({"num_frequencies": 0}, "num_frequencies 0"),
-        ({"hidden_dim": 0}, "hidden_dim 0"),
-        ({"state_dim": -1}, "state_dim -1"),
-        ({"input_scale": 0.0}, "input_scale 0"),
-        ({"input_scale": math.nan}, "input_scale nan"),
-        ({"temporal_downsample": 3}, "temporal_downsample 3.*power of two"),
-        ({"temporal_downsample": 0}, "temporal_downsample 0"),
-        ({"num_actions": 4}, "num_actions 4.*'table'"),
-        ({"features": "table", "motion": "tick"}, "num_actions of at least 2"),
-        ({"features": "table", "num_actions": 4}, "motion 'tick', got 'composed'"),
-        ({"features": "table", "num_actions": 4, "motion": "tick", "input_scale": 2.0}, "input_scale"),
-    ],
-)
-def test_config_errors_name_value_and_remedy(options: dict, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        ActionEncoderConfig(**options)
-
-
-def test_config_reads_from_a_mapping() -> None:
-    values = {"features": "sinusoid", "input_scale": 100, "temporal_downsample": 4}
-    config = ActionEncoderConfig(**read_fields(ActionEncoderConfig, values, "action"))
-    assert (config.input_scale, config.temporal_downsample, config.motion) == (100.0, 4, "composed")
-    with pytest.raises(ConfigError, match="did you mean 'hidden_dim'"):
-        read_fields(ActionEncoderConfig, {"hiden_dim": 4}, "action")
-    assert read_fields(ActionEncoderConfig, {f.name: f.default for f in fields(ActionEncoderConfig)}, "action")
-
-
-@pytest.mark.parametrize(
-    ("kind", "channels", "options", "message"),
-    [
-        ("se33", 6, {}, "'se33'.*did you mean 'se3'"),
-        ("se3", 7, {}, "se3 needs 6 channels, got 7"),
-        ("se2", 6, {}, "se2 needs 3 channels, got 6"),
-        ("sum", 2, {"features": "table", "motion": "tick", "num_actions": 4}, "one action channel, got 2"),
-    ],
-)
-def test_encoders_that_cannot_fit_the_robot(kind: str, channels: int, options: dict, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        encoder(kind, channels, **options)
-
-
-def test_one_scale_per_channel_is_needed() -> None:
-    with pytest.raises(ConfigError, match="2 values for 3"):
-        ActionEncoder(action_dim=3, embedding_dim=4, scale=[1.0, 1.0], integrate_kind="se2", horizon=8)
-
-
-def test_wrong_shapes_are_refused() -> None:
-    model = encoder(temporal_downsample=4)
-    with pytest.raises(EmbodimentError, match=r"\(B,T,3\), got \(2, 8, 4\)"):
-        model(actions(4))
-    with pytest.raises(EmbodimentError, match=r"6 ticks.*multiple of 4"):
-        model(actions(ticks=6))
-    with pytest.raises(EmbodimentError, match=r"known.*\(2, 8\).*\(2, 2\), got \(2, 4\)"):
-        model(actions(), torch.ones(2, 4, dtype=torch.bool))
-    with pytest.raises(EmbodimentError, match="known must be bool"):
-        model(actions(), torch.ones(2, 8))
 
 
 @pytest.mark.parametrize(

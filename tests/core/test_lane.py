@@ -14,7 +14,7 @@ from egowm_core import load_world_model
 from egowm_core.errors import Stopped
 from egowm_core.lane import SameLane, ThreadLane, lane_beside, one_behind
 from egowm_core.world_model import WorldModel
-from tests.core.test_streaming import CAUSAL, wander
+from tests.core.wandering import CAUSAL, wander
 from tests.fixtures.tiny_checkpoint import made_up_picture, save_tiny_checkpoint
 
 PATIENCE_S = 30.0

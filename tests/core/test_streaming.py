@@ -16,10 +16,9 @@ from egowm_core.diffusion.denoiser import Context
 from egowm_core.errors import ConfigError, EmbodimentError, RolloutError
 from egowm_core.latent_rollout import LatentStream, SamplingPlan
 from egowm_core.world_model import WorldModel
+from tests.core.wandering import CAUSAL, wander
 from tests.fixtures.tiny_checkpoint import made_up_picture, save_tiny_checkpoint
 from tests.fixtures.tiny_pipelines import save_tiny_pipeline
-
-CAUSAL = {"causal": True, "block_out_channels": [64, 128]}
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +43,6 @@ def _awaken(model: WorldModel) -> None:
 
 def context() -> Frames:
     return Frames(made_up_picture(96, 128, seed=9)[None], np.array([1_000_000_000], dtype=np.int64))
-
-
-def wander(count: int | None = None) -> Iterator[np.ndarray]:
-    rng = np.random.default_rng(3)
-    for _ in itertools.count() if count is None else range(count):
-        yield rng.uniform(-0.08, 0.08, 3).astype(np.float32)
 
 
 def test_a_stream_never_ends_and_stamps_every_frame(model: WorldModel) -> None:

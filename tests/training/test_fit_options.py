@@ -1,4 +1,4 @@
-"""What a training run can be asked for beyond the plain one: other starts, causality, low rank, dropping, backbones."""
+"""What a training run can be asked for beyond the plain one: noise by frame, dropped actions, low rank, backbones."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from egowm_core import load_embodiment, load_world_model
+from egowm_core import load_world_model
 from egowm_core.adapt import adapt_backbone
 from egowm_core.checkpoint import load_checkpoint
 from egowm_core.diffusion.denoiser import Context
 from egowm_core.diffusion.losses import denoising_loss
 from egowm_core.embodiment import Embodiment
-from egowm_core.errors import CheckpointError, ConfigError
-from egowm_core.models.causal import causalise_unet
-from egowm_core.models.registry import build_denoiser, denoiser_config
+from egowm_core.models.registry import denoiser_config
 from egowm_core.saving import save_world_model
 from tests.fixtures.tiny_pipelines import save_tiny_pipeline
-from tests.training.fit_fixtures import COSMOS, UNET, small_dataset
-from training.config import TrainConfig, train_config
+from tests.training import fit_runs
+from tests.training.fit_fixtures import COSMOS, UNET
+from tests.training.fit_runs import SIZE, configured, denoiser_weights, differ, exported, starting_from
 from training.dataset.reader import Dataset
 from training.fit.autoencoder import load_autoencoder
 from training.fit.clips import open_dataset
@@ -38,45 +37,9 @@ from training.fit.objective import LOSS, Objective
 from training.train import train
 from training.variants import merge
 
-SIZE = (32, 48)  # pixels
+robot, root = fit_runs.robot, fit_runs.root
+
 LATENTS = {name: UNET[name] for name in ("latent_channels", "latent_height", "latent_width")}
-SETTINGS: dict[str, Any] = {
-    "threads": 1,
-    "validation_episodes": 1,
-    "vae": {"block_out_channels": [32, 32], "linear_encoder": True},
-    "autoencoder_run": {"steps": 1, "batch_size": 2, "basis_frames": 40},
-    "denoiser": UNET,
-    "denoiser_run": {"steps": 2, "batch_size": 2, "validation_clips": 3, "warmup_steps": 1, "learning_rate": 1e-3},
-    "sampling": {"num_denoising_steps": 1},
-    "watch": {"rollouts_every": 0},
-}
-
-
-@pytest.fixture(scope="module")
-def robot() -> Embodiment:
-    return load_embodiment("base_3dof").with_camera_size(*SIZE)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, robot: Embodiment) -> Path:
-    """A dataset seen at a camera size of its own, and an autoencoder trained on it."""
-    root = tmp_path_factory.mktemp("root")
-    small_dataset(root / "dataset", embodiment=robot)
-    train(configured(root, "autoencoder"), stage="autoencoder")
-    return root
-
-
-def configured(root: Path, out: str | Path, **changes: Any) -> TrainConfig:
-    values = {"name": "small", "dataset": str(root / "dataset"), "out": str(root / out)}
-    values |= {} if out == "autoencoder" else {"autoencoder_from": str(root / "autoencoder")}
-    return train_config(merge(SETTINGS | values, changes), "test")
-
-
-@pytest.fixture(scope="module")
-def passive(root: Path) -> str:
-    """The checkpoint of a video model that knows no actions."""
-    train(configured(root, "passive", denoiser={"passive": True}))
-    return str(root / "passive" / "checkpoint")
 
 
 @pytest.fixture(scope="module")
@@ -91,138 +54,6 @@ def adapted(root: Path, robot: Embodiment) -> Callable[[str], str]:
         return str(directory)
 
     return get
-
-
-def starting_from(
-    root: Path, out: str | Path, parent: str, *, denoiser: dict[str, Any] | None = None, **changes: Any
-) -> TrainConfig:
-    """As :func:`configured`, with a ``denoiser`` section of nothing but what is given."""
-    config = configured(root, out, **merge({"denoiser_run": {"init_from": parent}}, changes))
-    return replace(config, denoiser=denoiser or {})
-
-
-def denoiser_weights(checkpoint: str | Path) -> dict[str, Tensor]:
-    weights = load_checkpoint(checkpoint).weights
-    return {k.removeprefix("denoiser."): v.float() for k, v in weights.items() if k.startswith("denoiser.")}
-
-
-def exported(config: TrainConfig) -> dict[str, Tensor]:
-    train(config)
-    return denoiser_weights(Path(config.out) / "checkpoint")
-
-
-def differ(one: dict[str, Tensor], other: dict[str, Tensor]) -> set[str]:
-    assert one.keys() == other.keys()
-    return {name for name, value in one.items() if not torch.equal(value, other[name])}
-
-
-def test_a_passive_model_gains_actions_and_loses_nothing(
-    root: Path, robot: Embodiment, passive: str, tmp_path: Path
-) -> None:
-    before = denoiser_weights(passive)
-    assert not any(name.startswith("action_encoder.") for name in before)
-    config = starting_from(root, tmp_path, passive)
-    denoiser = initial_denoiser(config, robot)
-    after = denoiser.state_dict()
-    assert before.keys() == {name for name in after if not name.startswith("action_encoder.")}
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert denoiser.action_encoder is not None and not denoiser.action_encoder.mlp[-1].weight.any()
-    trained = exported(config)
-    assert trained["action_encoder.mlp.4.weight"].any()
-    model = load_world_model(tmp_path / "checkpoint")
-    assert not model.denoiser.config.passive
-    card = load_checkpoint(tmp_path / "checkpoint").card
-    assert "passive/checkpoint" in card and str(root) not in card
-
-
-@pytest.mark.parametrize("transfer", ["masked", "extrapolative"])
-def test_a_causal_start_is_the_surgery_on_the_passive_weights(
-    root: Path, robot: Embodiment, passive: str, tmp_path: Path, transfer: str
-) -> None:
-    config = starting_from(root, tmp_path, passive, denoiser={"causal": True, "transfer": transfer})
-    denoiser: Any = initial_denoiser(config, robot)
-    parent: Any = build_denoiser(load_checkpoint(passive).config["denoiser"], robot)
-    parent.load_state_dict(denoiser_weights(passive))
-    untouched = {name: value.clone() for name, value in parent.unet.state_dict().items()}
-    causalise_unet(parent.unet, transfer=transfer, window=5)
-    assert not differ(denoiser.unet.state_dict(), parent.unet.state_dict())
-    assert differ(denoiser.unet.state_dict(), untouched)
-    assert denoiser.config.causal and denoiser.action_encoder.config.motion == "tick"
-
-
-def test_null_tokens_survive_the_step_to_a_causal_model(root: Path, robot: Embodiment, tmp_path: Path) -> None:
-    source = save_tiny_pipeline(tmp_path / "tiny", "cosmos")
-    model = adapt_backbone("cosmos", robot, source=source, text="zeros", horizon=4)
-    model.denoiser.null_tokens.fill_(0.25)  # type: ignore[union-attr, operator]
-    save_world_model(model, tmp_path / "adapted", card="")
-    config = starting_from(root, tmp_path / "run", str(tmp_path / "adapted"), denoiser={"causal": True})
-    denoiser = initial_denoiser(config, robot)
-    assert denoiser.config.causal and denoiser.null_tokens.eq(0.25).all()
-
-
-def test_from_scratch_takes_the_architecture_alone(root: Path, robot: Embodiment, passive: str, tmp_path: Path) -> None:
-    config = starting_from(root, tmp_path, passive, denoiser_run={"from_scratch": True})
-    denoiser = initial_denoiser(config, robot)
-    torch.manual_seed(config.seed)
-    fresh = build_denoiser(merged_denoiser_config(config), robot)
-    assert not differ(denoiser.state_dict(), fresh.state_dict())
-    assert "unet.conv_in.weight" in differ(
-        {name: value for name, value in denoiser.state_dict().items() if not name.startswith("action_encoder.")},
-        denoiser_weights(passive),
-    )
-    assert denoiser.config.block_out_channels == [32, 64]  # type: ignore[attr-defined]
-
-
-def test_an_action_path_is_taken_over_whole_or_not_at_all(root: Path, robot: Embodiment, tmp_path: Path) -> None:
-    parent = configured(root, tmp_path / "parent", denoiser={"context_token": False})
-    before = exported(parent)
-    checkpoint = str(tmp_path / "parent" / "checkpoint")
-    again = initial_denoiser(starting_from(root, tmp_path, checkpoint), robot)
-    assert not differ(again.state_dict(), before)
-    other = initial_denoiser(
-        starting_from(root, tmp_path, checkpoint, denoiser={"action": {"num_frequencies": 3}}), robot
-    )
-    assert other.action_encoder is not None and not other.action_encoder.mlp[-1].weight.any()
-    renamed = replace(robot, channels=(replace(robot.channels[0], name="speed"), *robot.channels[1:]))
-    elsewhere = initial_denoiser(starting_from(root, tmp_path, checkpoint), renamed)
-    assert elsewhere.action_encoder is not None and not elsewhere.action_encoder.mlp[-1].weight.any()
-
-
-def test_starts_that_cannot_be_are_refused(root: Path, robot: Embodiment, passive: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"svd model.*cosmos.*leave denoiser\.backbone out"):
-        train(starting_from(root, tmp_path, passive, denoiser={"backbone": "cosmos"}))
-    with pytest.raises(ConfigError, match=r"do not fit, the first is unet.*\(64.*found \(32"):
-        initial_denoiser(starting_from(root, tmp_path, passive, denoiser={"block_out_channels": [64, 64]}), robot)
-    with pytest.raises(ConfigError, match="do not fit"):
-        changed = {"causal": True, "block_out_channels": [64, 64]}
-        initial_denoiser(starting_from(root, tmp_path, passive, denoiser=changed), robot)
-    with pytest.raises(ConfigError, match=r"latent_height': 4.*latent_height': 8"):
-        train(starting_from(root, tmp_path, passive, denoiser={"latent_height": 8}))
-    with pytest.raises(CheckpointError, match="no such directory"):
-        train(starting_from(root, tmp_path, str(tmp_path / "nowhere")))
-    with pytest.raises(CheckpointError, match="not the configuration of a checkpoint"):
-        (tmp_path / "odd").mkdir()
-        (tmp_path / "odd" / "config.yaml").write_text("[]")
-        train(starting_from(root, tmp_path, str(tmp_path / "odd")))
-    with pytest.raises(CheckpointError, match="no denoiser yet"):
-        train(configured(root, tmp_path / "empty"), stage="export")
-    causal = configured(root, tmp_path / "causal", denoiser={"causal": True}, denoiser_run={"steps": 1})
-    train(causal)
-    with pytest.raises(ConfigError, match="cannot be undone"):
-        train(starting_from(root, tmp_path, str(tmp_path / "causal" / "checkpoint"), denoiser={"causal": False}))
-
-
-def test_settings_that_do_not_fit_are_refused(root: Path, passive: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="context_warp"):
-        train(configured(root, tmp_path, denoiser_run={"warp_shares": {"none": 0.5, "floor": 0.5}}))
-    with pytest.raises(ConfigError, match="no actions to drop"):
-        train(starting_from(root, tmp_path, passive, denoiser={"passive": True}, denoiser_run={"action_dropout": 0.1}))
-    with pytest.raises(ConfigError, match=r"lora_rank 4.*init_from"):
-        train(configured(root, tmp_path, denoiser_run={"lora_rank": 4}))
-    with pytest.raises(ConfigError, match=r"device 'nowhere'.*use cpu"):
-        train(configured(root, tmp_path, device="nowhere"))
-    with pytest.raises(ConfigError, match=r"state_dim is 2.*has 0 states"):
-        train(configured(root, tmp_path, denoiser={"action": {"state_dim": 2}}))
 
 
 def draws(root: Path, out: Path, *, batch_size: int, **changes: Any) -> StepDraws:
@@ -364,31 +195,6 @@ def test_learning_rates_of_the_action_path_are_real(root: Path, robot: Embodimen
     assert moved["action_encoder.mlp.4.bias"] == pytest.approx(1e-3, rel=0.02)
     assert moved["unet.conv_out.weight"] == pytest.approx(1e-4, rel=0.02)
     assert max(moved[name] for name in moved if name.startswith("unet.")) < 1.1e-4
-
-
-def test_an_interrupted_causal_run_ends_with_the_same_weights(
-    root: Path, passive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes: dict[str, Any] = {
-        "denoiser": {"causal": True},
-        "denoiser_run": {"steps": 3, "diffusion_forcing": True, "action_dropout": 0.2},
-        "save_every_s": 0.0,
-    }
-    whole = exported(starting_from(root, tmp_path / "whole", passive, **changes))
-    original, calls = torch.optim.AdamW.step, []
-
-    def fail_in_the_middle(self: Any, *arguments: Any, **options: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return original(self, *arguments, **options)
-
-    broken = starting_from(root, tmp_path / "broken", passive, **changes)
-    monkeypatch.setattr(torch.optim.AdamW, "step", fail_in_the_middle)
-    with pytest.raises(KeyboardInterrupt):
-        train(broken)
-    monkeypatch.undo()
-    assert not differ(exported(broken), whole)
 
 
 def predicts(checkpoint: Path) -> None:

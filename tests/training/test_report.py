@@ -1,136 +1,22 @@
-"""The report of a conversion: what its pages say, and that nothing in a recording can break them."""
+"""The report of a conversion: what its pages, drawings and lines in the terminal say of a recording."""
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
 
-from training.report.fields import since_start_s, text
-from training.report.page import MAX_EXCLUSIONS, write_report
-from training.report.places import page_names, without_paths
+from tests.training.report_fixtures import T0, Page, make_entry, make_lag, only_page, report, span
+from training.report.fields import since_start_s
+from training.report.page import MAX_EXCLUSIONS
 from training.report.plots import draw_histogram, read_histograms, summed_histograms
 from training.report.summary import summary_lines
 from training.report.svg import ticks, time_ticks
 from training.report.timeline import MAX_BINS, MAX_TOPICS, draw_timeline, read_timeline
 from training.report.verdict import BAD, GOOD, WARN, dropped_by_reason, judge, read_lag
 from training.report.words import DASH, amount, clock, figure, percent
-
-T0 = 1_700_000_000_123_456_789
-VOID = {"meta", "img", "input", "link", "br"}
-HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>\'"&'
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, the text outside style and script, and a check that tags are balanced."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(source)
-        self.close()
-        assert not self._open, self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] not in ("style", "script"):
-            self.text += data.replace("\u00a0", " ")
-        if self._open and self._open[-1] in ("td", "th"):
-            self.text += " "
-
-    def find(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
-        wanted = {name.rstrip("_"): value for name, value in attributes.items()}
-        return [a for t, a in self.elements if t == tag and all(a.get(k) == v for k, v in wanted.items())]
-
-
-def span(start_s: float, end_s: float) -> dict[str, int]:
-    return {"start_ns": T0 + round(start_s * 1e9), "end_ns": T0 + round(end_s * 1e9)}
-
-
-def make_lag(frames: int, *, corrected: bool = False, confidence: float = 0.95) -> dict[str, Any]:
-    offsets = [round(k / 3, 6) for k in range(-2, 6)]
-    curve = [round(confidence * np.exp(-((o - frames / 3) ** 2) * 9), 4) for o in offsets]
-    return {
-        "frames": frames,
-        "seconds": frames / 3,
-        "confidence": confidence,
-        "interval_s": 1 / 3,
-        "offsets_s": offsets,
-        "correlations": curve,
-        "corrected_s": frames / 3 if corrected else 0.0,
-        "correlation_before": curve[2],
-        "correlation_after": confidence,
-        "method": "sideways shift of the picture against yaw rate",
-    }
-
-
-def make_entry(name: str = "hall_1", **changes: Any) -> dict[str, Any]:
-    """A recording of 100 s with nothing wrong."""
-    edges = [-0.25, -0.2, -0.1, 0.0, 0.1, 0.2, 0.25]
-    entry = {
-        "recording": name,
-        "kind": "mcap",
-        "duration_s": 100.0,
-        "image_topic": "/camera/image",
-        "motion_topic": "/odom",
-        "task": "drive",
-        "frames_in": 410,
-        "ticks": 400,
-        "kept": 380,
-        "dropped": 20,
-        "segments": 2,
-        "episodes": 2,
-        "first_episode": 4,
-        "reasons": {"image duplicate stamp": 3, "segment too short": 17, "image gap (break)": 1},
-        "exclusions": [],
-        "tick_rate_hz": 4.0,
-        "start_ns": T0,
-        "topics": [
-            {"name": "/odom", "type": "nav_msgs/msg/Odometry", "count": 5000, "rate_hz": 50.0, "median_ms": 20.0,
-             "p99_ms": 23.4, "longest_gap_ms": 61.0},
-            {"name": "/camera/image", "type": "sensor_msgs/msg/Image", "count": 410, "rate_hz": 4.1, "median_ms": 250.0,
-             "p99_ms": 263.0, "longest_gap_ms": 480.0},
-        ],
-        "timeline": {"bin_s": 1.0, "topics": {"/odom": [50] * 100, "/camera/image": [4] * 100}, "kept": [4] * 95},
-        "gaps": [],
-        "lag": make_lag(0),
-        "histograms": {
-            "dx": {"edges": edges, "counts": [0, 10, 90, 200, 80, 0], "limits": [-0.2, 0.2], "unit": "m"},
-            "dyaw": {"edges": edges, "counts": [0, 40, 130, 150, 60, 0], "limits": [-0.2, 0.2], "unit": "rad"},
-        },
-        "largest_action": {"dx": 0.15, "dyaw": 0.19},
-        "quality": [{"episode": 4, "motion": 0.31, "sharpness": 210.5, "brightness": 0.44}, {"episode": 5}],
-        "faces_blurred": 0,
-        "strip": None,
-        "warnings": [],
-    }  # fmt: skip
-    return {**entry, **changes}
-
-
-def report(dataset: Path, *entries: dict[str, Any], **failed: str) -> Page:
-    return Page(write_report(dataset, list(entries), failed).read_text(encoding="utf-8"))
-
-
-def only_page(dataset: Path) -> Page:
-    [path] = (dataset / "report" / "recordings").glob("*.html")
-    return Page(path.read_text(encoding="utf-8"))
-
-
-def files(dataset: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(dataset)): p.read_bytes() for p in sorted(dataset.rglob("*")) if p.is_file()}
 
 
 def test_a_good_recording_is_shown_with_all_there_is_to_know(tmp_path: Path) -> None:
@@ -294,149 +180,6 @@ def test_what_was_dropped_and_what_was_left_out_add_up() -> None:
     assert list(dropped_by_reason(entry).items()) == [("pause", 30), ("dark", 5), ("no odom", 2)]
 
 
-def test_nothing_of_a_recording_becomes_markup(tmp_path: Path) -> None:
-    entry = make_entry(
-        HOSTILE,
-        kind=HOSTILE,
-        task=HOSTILE,
-        image_topic=HOSTILE,
-        reasons={HOSTILE: 3, HOSTILE + "(break)": 1},
-        exclusions=[{"reason": HOSTILE, "value": HOSTILE, "frames": 2, **span(1, 2)}],
-        topics=[{"name": HOSTILE, "type": HOSTILE, "count": HOSTILE}],
-        timeline={"bin_s": 1.0, "topics": {HOSTILE: [1, 2], HOSTILE * 4: [1]}, "kept": [1, 1]},
-        gaps=[{"topic": HOSTILE, "seconds": 1, **span(0, 1)}],
-        lag={**make_lag(2), "method": HOSTILE},
-        histograms={HOSTILE: {"edges": [0, 1, 2], "counts": [1, 2], "limits": [0, 1], "unit": HOSTILE}},
-        largest_action={HOSTILE: 9.0},
-        quality=[{HOSTILE: HOSTILE}],
-        warnings=[HOSTILE],
-        strip=HOSTILE,
-    )
-    pages = [report(tmp_path, entry, **{HOSTILE: HOSTILE}), only_page(tmp_path)]
-    for page in pages:
-        assert len(page.find("script")) == 1  # our own
-        assert not page.find("img") and all(not name.startswith("on") for _, a in page.elements for name in a)
-        assert page.text.count('<script>alert("x")</script>') >= 4
-        [policy] = page.find("meta", http_equiv="") or [a for t, a in page.elements if "http-equiv" in a]
-        assert "default-src 'none'" in str(policy["content"]) and "unsafe-inline'; script" in str(policy["content"])
-
-
-def test_pages_reach_for_nothing_but_each_other_and_all_of_that_exists(tmp_path: Path) -> None:
-    strips = tmp_path / "report" / "strips"
-    strips.mkdir(parents=True)
-    (strips / "50% #1?.jpg").write_bytes(b"jpeg")
-    report(
-        tmp_path,
-        make_entry("b/ü 1", strip="report/strips/50% #1?.jpg"),
-        make_entry("a"),
-        make_entry("c", lag=make_lag(2)),
-    )
-    seen = 0
-    for path in (tmp_path / "report").rglob("*.html"):
-        source = path.read_text()
-        page = Page(source)
-        for _, attributes in page.elements:
-            for name in ("src", "href"):
-                if (target := attributes.get(name)) is not None:
-                    assert (path.parent / unquote(target.split("#")[0])).is_file(), target
-                    seen += 1
-        assert "//" not in source.replace("</", "") and "@import" not in source and "url(" not in source
-        for image in page.find("img"):
-            assert image["alt"]
-        for drawn in page.find("svg"):
-            assert drawn["role"] == "img" and drawn["aria-label"]
-        assert all("scope" in a for a in page.find("th"))
-        assert page.find("html", lang="en") and page.find("meta", name="viewport")
-    assert seen >= 12
-
-
-@pytest.mark.parametrize(
-    "strip", ["../secret.jpg", "/etc/hostname", "report/../../x", "javascript:alert(1)", 7, "report/\0"]
-)
-def test_a_strip_outside_the_report_is_not_shown(tmp_path: Path, strip: object) -> None:
-    (tmp_path / "secret.jpg").write_bytes(b"jpeg")
-    report(tmp_path / "data", make_entry(strip=strip))
-    assert not only_page(tmp_path / "data").find("img")
-
-
-def test_the_same_reports_give_the_same_bytes_wherever_and_in_whatever_order(tmp_path: Path) -> None:
-    entries = [make_entry("a", lag=make_lag(2)), make_entry("b/1"), make_entry("b_1", warnings=["w"])]
-    failed = {"z": "bad", "y": "worse"}
-    one, two = tmp_path / "one", tmp_path / "elsewhere" / "two"
-    write_report(one, entries, failed)
-    write_report(two, entries[:1], {"b/1": "killed"})
-    (two / "report" / "recordings" / "a.html.partial").write_text("left by a kill")
-    write_report(two, entries[::-1], dict(reversed(failed.items())))
-    assert files(one) == files(two) and len(files(one)) == 4
-
-
-def test_pages_of_recordings_that_are_gone_are_removed(tmp_path: Path) -> None:
-    report(tmp_path, make_entry("a"), make_entry("b"))
-    report(tmp_path, make_entry("b"))
-    assert [path.name for path in (tmp_path / "report/recordings").iterdir()] == ["b.html"]
-
-
-def test_paths_of_the_machine_stay_out(tmp_path: Path) -> None:
-    home = tmp_path / "my bags"
-    reason = f"{home}/site__run 1/run 1_0.mcap: no topic /camera/image among /odom; disk {tmp_path}/data/.staging full"
-    report(tmp_path / "data", make_entry("x", warnings=[f"{home}/x.db3: index rebuilt"]), **{"site__run 1": reason})
-    assert all(str(tmp_path).encode() not in content for content in files(tmp_path / "data").values())
-    assert without_paths(reason, "site__run 1", tmp_path / "data") == (
-        "run 1_0.mcap: no topic /camera/image among /odom; disk .staging full"
-    )
-    assert (
-        without_paths("cannot read /camera/image of /data/b.mcap", "b", tmp_path)
-        == "cannot read /camera/image of b.mcap"
-    )
-
-
-@pytest.mark.parametrize(
-    "value", [None, "text", 3, -1.5, float("nan"), float("inf"), [], {}, [None, "x", 1], {"a": {"b": 1}}, True]
-)
-def test_every_key_may_be_absent_or_of_another_type(tmp_path: Path, value: object) -> None:
-    full = make_entry(gaps=[{"topic": "/odom", **span(1, 2)}], exclusions=[{"reason": "pause", **span(1, 2)}])
-    entries = [{}, {"recording": "bare"}]
-    entries += [{k: v for k, v in full.items() if k != key} | {"recording": f"without {key}"} for key in full]
-    entries += [{**full, "recording": f"odd {key}", key: value} for key in full if key != "recording"]
-    for nested in ("lag", "timeline"):
-        entries += [
-            {**full, "recording": f"{nested} {key}", nested: {**full[nested], key: value}} for key in full[nested]
-        ]
-    entries += [
-        {**full, "recording": f"histogram {key}", "histograms": {"dx": {**full["histograms"]["dx"], key: value}}}
-        for key in full["histograms"]["dx"]
-    ]
-    entries += [
-        {**full, "recording": f"item {key}", "topics": [{key: value}], "gaps": [{key: value}]}
-        for key in ("name", "start_ns")
-    ]
-    index = report(tmp_path, *entries)
-    assert f"{len(entries)} recordings" in index.text
-    for path in (tmp_path / "report/recordings").glob("*.html"):
-        Page(path.read_text())
-    assert len(summary_lines(entries, {})) >= len(entries)
-
-
-def test_page_names_are_safe_and_unlike_each_other() -> None:
-    names = ["run 1", "run/1", "run_1", "RUN_1", "../..", "con", "x" * 300, "x" * 299 + "y", "", "run_2", "\ud800"]
-    pages = page_names(names)
-    assert len({page.casefold() for page in pages}) == len(names)
-    assert all(set(page) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") for page in pages)
-    assert all(0 < len(page) < 100 and not page.startswith(".") for page in pages)
-    assert pages[names.index("run_2")] == "run_2" and pages[names.index("con")] != "con"
-    assert page_names(names[::-1]) == pages[::-1]
-    assert len(set(page_names(["same", "same"]))) == 2
-
-
-def test_a_thousand_recordings_stay_usable(tmp_path: Path) -> None:
-    small = {"ticks": 100, "kept": 90, "episodes": 1, "lag": make_lag(0)}
-    index = write_report(tmp_path, [{"recording": f"bag_{i:04d}", **small} for i in range(1000)], {})
-    assert len(list((tmp_path / "report/recordings").iterdir())) == 1000
-    assert index.stat().st_size < 2_000_000
-    lines = summary_lines([{"recording": f"bag_{i:04d}", **small} for i in range(1000)], {})
-    assert len(lines) < 10 and "1,000 more recordings" in lines[0] and "90,000 frames kept" in lines[-1]
-
-
 def test_histograms_mark_what_is_beyond_the_limits() -> None:
     edges = list(np.linspace(-0.25, 0.25, 11))
     data = {"edges": edges, "counts": [3, 0, 5, 50, 100, 90, 50, 5, 0, 1], "limits": [-0.2, 0.2], "unit": "m"}
@@ -507,8 +250,3 @@ def test_times_are_exact_to_the_nanosecond_and_read_well() -> None:
     ]
     assert ticks(-0.7, 1.4, 12) == pytest.approx([-0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4])
     assert time_ticks(400, 8) == [0, 60, 120, 180, 240, 300, 360]
-
-
-def test_text_is_one_printable_line() -> None:
-    assert text("a\n b\u202etxt.exe\x00\ud800") == "a b\\u202etxt.exe\\x00\\ud800"
-    assert text(None) == "" and len(text("x" * 10_000)) == 2000

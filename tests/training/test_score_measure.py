@@ -12,8 +12,8 @@ from egowm_core.errors import ScoreError
 from egowm_core.files import without_nan
 from egowm_core.metrics import FeatureSums, frechet_distance, physics_iq, psnr
 from egowm_core.scs import score
+from tests.training.report_fixtures import Page
 from tests.training.score_fixtures import pan
-from tests.training.test_report import Page
 from training.score import measure as measure_module
 from training.score.clip import Clip
 from training.score.measure import ClipScore, Measured, Measures, measure
