@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from egowm_core.models.autoencoders import VideoAutoencoder
-from egowm_core.models.frame_cache import FrameCache
-
-_LOOK_BACK = 3  # latent frames that a decoder without cache is given again, for its temporal layers
+from egowm_core.models.stock_autoencoder import LOOK_BACK, VideoAutoencoder
 
 
 class StreamingAutoencoder(VideoAutoencoder, Protocol):
-    """An autoencoder, torch module or exported graph, whose decoder may be causal and keep its states."""
+    """An autoencoder, torch module or exported graph, whose decoder may be causal and keep states, of its own kind."""
 
     @property
     def can_stream(self) -> bool:
         """Whether it is, and does."""
 
-    def start_stream(self) -> FrameCache: ...
+    def start_stream(self) -> Any: ...
 
-    def decode_next(self, latents: Tensor, cache: FrameCache) -> Tensor: ...
+    def decode_next(self, latents: Tensor, cache: Any) -> Tensor: ...
 
 
 class FrameDecoder:
@@ -35,9 +32,10 @@ class FrameDecoder:
         """``context`` (B,K,C,h,w): latents of the frames before the stream."""
         self._vae = vae
         self._context = context
-        self._past = context[:, -_LOOK_BACK:]
+        self._look_back = int(getattr(vae, "look_back", LOOK_BACK))
+        self._past = self._newest(context)
         self._causal = cast(StreamingAutoencoder, vae) if getattr(vae, "can_stream", False) else None
-        self._cache: FrameCache | None = None
+        self._cache: Any = None
 
     def next(self, latents: Tensor) -> Tensor:
         """The stream's next latents (B,n,C,h,w) -> frames (B,n * temporal_factor,3,H,W)."""
@@ -50,5 +48,8 @@ class FrameDecoder:
             frames = self._vae.decode(torch.cat([self._past, latents], dim=1))[:, -latents.shape[1] :]
         else:
             frames = self._vae.decode(latents, context=self._past)
-        self._past = torch.cat([self._past, latents], dim=1)[:, -_LOOK_BACK:]
+        self._past = self._newest(torch.cat([self._past, latents], dim=1))
         return frames
+
+    def _newest(self, latents: Tensor) -> Tensor:
+        return latents[:, max(0, latents.shape[1] - self._look_back) :]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from egowm_core.bench.build import build_model, build_parts
-from egowm_core.bench.compare import Choice, Failed, choices, compare, measure_choices, say
+from egowm_core.bench.build import build_model, build_parts, with_tiny_decoder
+from egowm_core.bench.compare import Failed, choices, compare, measure_choices, say
 from egowm_core.bench.configs import BACKBONES, Setting, setting
 from egowm_core.bench.long_runs import causal_model, nwm_peer, time_stream
 from egowm_core.bench.report import line
@@ -101,22 +101,24 @@ def _backbone(run: Run, backbone: str, known: Rows, failed: Failed) -> Iterator[
 
 
 def _stream(run: Run, backbone: str, known: Rows, failed: Failed) -> Iterator[tuple[str, Metrics]]:
-    """A causal model's stream with its cache, by denoising steps: eager, then compiled."""
-    model = causal_model(run.setting(backbone), device=run.device, dtype=run.dtype)
-    for mode in ("none", *run.compile_modes):
-        for count in run.long_steps:
-            name = Choice(count, compile_mode=mode).name("stream")
-            if name in known:
-                continue
-            say(f"{backbone} {name}: measuring")
-            try:
-                compile_world_model(model, mode)
-                row = time_stream(model, steps=5 * run.repeats, num_denoising_steps=count).metrics()
-            except Exception as error:  # compilers and drivers have many of their own; other rows may do better
-                failed(name, error)
-                continue
-            say(f"{backbone} {name}: {row['frames_per_s']['p50']:.1f} frames/s")
-            yield name, row
+    """A causal model's stream with its cache, by denoising steps: eager, then compiled; then with a tiny decoder."""
+    chosen = run.setting(backbone)
+    model = causal_model(chosen, device=run.device, dtype=run.dtype)
+    wanted = choices(run.long_steps, compile_modes=run.compile_modes, tiny_decoder=bool(chosen.tiny_decoder))
+    for choice in wanted:
+        name = choice.name("stream")
+        if name in known:
+            continue
+        say(f"{backbone} {name}: measuring")
+        try:
+            measured = with_tiny_decoder(model, chosen) if choice.tiny_decoder else model
+            compile_world_model(measured, choice.compile_mode)
+            row = time_stream(measured, steps=5 * run.repeats, num_denoising_steps=choice.num_denoising_steps).metrics()
+        except Exception as error:  # compilers and drivers have many of their own; other rows may do better
+            failed(name, error)
+            continue
+        say(f"{backbone} {name}: {row['frames_per_s']['p50']:.1f} frames/s")
+        yield name, row
 
 
 def _long(run: Run, known: Rows, failed: Failed) -> Iterator[tuple[str, Metrics]]:

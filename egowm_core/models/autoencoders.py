@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLLTXVideo, AutoencoderKLTemporalDecoder, AutoencoderKLWan, AutoencoderTiny
+from diffusers import AutoencoderKLLTXVideo, AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor, nn
 
 from egowm_core.errors import ConfigError
 from egowm_core.models.components import load_component
-from egowm_core.models.stock_autoencoder import StockAutoencoder, VideoAutoencoder, VideoDecoder
+from egowm_core.models.stock_autoencoder import LOOK_BACK, StockAutoencoder, VideoAutoencoder, VideoDecoder
+from egowm_core.models.wan_autoencoder import WanVideoAutoencoder
 from egowm_core.schema import nearest
 
 __all__ = [
@@ -30,8 +31,6 @@ __all__ = [
     "autoencoder_config",
     "autoencoder_from_config",
 ]
-
-_WAN_TEMPORAL_FACTOR = 4  # the stock encoder reads four frames at a time, whatever its configuration says
 
 
 class KLTemporalVideoAutoencoder(StockAutoencoder):
@@ -62,6 +61,11 @@ class KLTemporalVideoAutoencoder(StockAutoencoder):
     def downscale(self) -> int:
         """Each block but the last halves the picture."""
         return 1 << (len(self.network.config.block_out_channels) - 1)
+
+    @property
+    def look_back(self) -> int:
+        """See ``LOOK_BACK``; a tiny decoder's frames are each on their own."""
+        return LOOK_BACK if self.tiny_decoder is None else 0
 
     @property
     def scaling_factor(self) -> float:
@@ -116,57 +120,6 @@ class KLTemporalVideoAutoencoder(StockAutoencoder):
         decoded = [self.tiny_decoder.decode(part) for part in parts]
         frames = torch.cat([getattr(part, "sample", part) for part in decoded])
         return torch.unflatten(frames, 0, latents.shape[:2])
-
-
-class WanVideoAutoencoder(StockAutoencoder):
-    """Wan's causal autoencoder, which Cosmos-Predict2 uses too; latents are (z - mean) / std * ``sigma_data``."""
-
-    kind = "wan"
-    stock_class = AutoencoderKLWan
-    options = ("sigma_data",)
-
-    def __init__(self, network: Any, *, sigma_data: float = 1.0, tiny_decoder: VideoDecoder | None = None) -> None:
-        """``sigma_data`` is the deviation of the normalised latents: 1.0 for Wan and Cosmos-Predict2."""
-        super().__init__(network)
-        if self.temporal_factor != _WAN_TEMPORAL_FACTOR:
-            given = list(network.config.temperal_downsample)
-            raise ConfigError(
-                f"temperal_downsample {given} compresses time by {self.temporal_factor}; AutoencoderKLWan reads "
-                f"{_WAN_TEMPORAL_FACTOR} frames at a time: set exactly two of them to true"
-            )
-        self.sigma_data = sigma_data
-        self.tiny_decoder = self._check_video_decoder(tiny_decoder)
-
-    @property
-    def temporal_factor(self) -> int:
-        """Frames per latent after the first."""
-        return 1 << int(sum(self.network.config.temperal_downsample))
-
-    @property
-    def downscale(self) -> int:
-        """Pixels per latent cell: halvings, times the patches of Wan 2.2."""
-        config = self.network.config
-        return int(config.patch_size or 1) << (len(config.dim_mult) - 1)
-
-    @property
-    def latent_channels(self) -> int:
-        """C of the latents."""
-        return int(self.network.config.z_dim)
-
-    def normalise(self, latents: Tensor) -> Tensor:
-        """See :meth:`StockAutoencoder.normalise`."""
-        mean, std = self._statistics(latents)
-        return (latents - mean) / std * self.sigma_data
-
-    def denormalise(self, latents: Tensor) -> Tensor:
-        """See :meth:`StockAutoencoder.denormalise`."""
-        mean, std = self._statistics(latents)
-        return latents * std / self.sigma_data + mean
-
-    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        config = self.network.config
-        mean, std = latents.new_tensor(config.latents_mean), latents.new_tensor(config.latents_std)
-        return mean[:, None, None], std[:, None, None]
 
 
 class LTXVideoAutoencoder(StockAutoencoder):

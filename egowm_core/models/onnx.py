@@ -8,7 +8,7 @@ same function. Knows no files but names, no sampler and no robot.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -171,7 +171,7 @@ class OnnxAutoencoder(nn.Module):
     @property
     def can_stream(self) -> bool:
         """Whether :meth:`decode_next` is possible: the decoder is causal."""
-        return bool(self._layouts)
+        return bool(self._layouts) if self._decoder is not None else bool(getattr(self._torch, "can_stream", False))
 
     def encode(self, frames: Tensor) -> Tensor:
         """See :class:`VideoAutoencoder`."""
@@ -185,7 +185,7 @@ class OnnxAutoencoder(nn.Module):
             return self._torch.decode(latents, context=context)
         return self._decode(latents, FrameCache({item.name: item.begin(latents.shape[0]) for item in self._layouts}))
 
-    def start_stream(self) -> FrameCache:
+    def start_stream(self) -> Any:
         """A cache for :meth:`decode_next`.
 
         Raises:
@@ -193,10 +193,13 @@ class OnnxAutoencoder(nn.Module):
         """
         if not self.can_stream:
             raise ConfigError("only a causal decoder decodes frame by frame; train one with `vae: {causal: true}`")
-        return FrameCache()
+        return FrameCache() if self._decoder is not None else cast(Any, self.autoencoder).start_stream()
 
-    def decode_next(self, latents: Tensor, cache: FrameCache) -> Tensor:
+    def decode_next(self, latents: Tensor, cache: Any) -> Tensor:
         """The next frames of a stream (B,n,C,h,w) -> (B,n,3,H,W), as :meth:`decode` would give them in the whole."""
+        if self._decoder is None:
+            frames: Tensor = cast(Any, self.autoencoder).decode_next(latents, cache)
+            return frames
         if not cache.states:
             cache.commit({item.name: item.begin(latents.shape[0]) for item in self._layouts}, 0)
         return self._decode(latents, cache)

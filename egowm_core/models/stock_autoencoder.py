@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from egowm_core.errors import ConfigError, RolloutError
 from egowm_core.models.components import load_component
 
+LOOK_BACK = 3
+"""Latents before the next ones of a stream that a decoder without memory is given again, for its temporal layers."""
+
 VideoDecoder = Callable[[Tensor], Tensor]
 """Normalised latents (B,T',C,h,w) -> frames (B,1+(T'-1)*temporal_factor,3,H,W) in [-1,1]."""
 
