@@ -67,6 +67,22 @@ def test_candidates_are_imagined_streamed_and_ranked_against_the_goal(graph) -> 
     assert float(figures(graph)["candidates_per_s"]) > 0 and int(figures(graph)["done"]) == 2
 
 
+def test_an_answer_that_overtakes_its_frames_hides_none(graph) -> None:
+    seen: list[tuple[int, int]] = []
+    before = int(figures(graph)["done"])
+
+    def watch(one: Seen) -> None:
+        if not seen:  # a client that is kept busy finds frames and answer in its queues, all at once
+            end_s = time.monotonic() + LIMIT_S
+            while int(figures(graph)["done"]) == before and time.monotonic() < end_s:
+                time.sleep(0.02)
+            time.sleep(0.2)  # on its way
+        seen.append((one.candidate, one.frame))
+
+    graph.client.imagine(TURNS, timeout_s=LIMIT_S, on_frame=watch)
+    assert len(seen) == 16 and set(seen) == {(n, t) for n in range(4) for t in range(1, 5)}
+
+
 def bent(**changes: Any) -> dict[str, Any]:
     return {"candidates": TURNS, **changes}
 

@@ -64,9 +64,11 @@ class Pending:
     shows, a world model that was killed does not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_frame: Callable[[Seen], None] | None = None) -> None:
         self.done = False
         self.heard_s: float | None = None
+        self._on_frame = on_frame
+        self._seen: set[tuple[int, int]] = set()  # candidate and frame
         self._answer: Answer | None = None
         self._error: EgowmError | None = None
         self._handle: Any = None
@@ -114,9 +116,30 @@ class Pending:
         try:
             costs = np.array(result.costs, np.float32) if len(result.costs) else None
             rollouts = [conversions.rollout_from_message(rollout) for rollout in result.rollouts]
+            self._show_the_rest(rollouts)
             self._end(Answer(rollouts, costs, [int(index) for index in result.ranking]), None)
         except EgowmError as error:
             self._end(None, error)
+
+    def _heard(self, message: Any) -> None:
+        """A frame, as feedback."""
+        self.heard_s = time.monotonic()
+        if self._on_frame is None:
+            return
+        feedback = message.feedback
+        with contextlib.suppress(EgowmError):  # a picture that is none is not worth the goal
+            image = decode_image(feedback.image)
+            self._seen.add((int(feedback.candidate), int(feedback.frame)))
+            self._on_frame(Seen(int(feedback.candidate), int(feedback.frame), image, float(feedback.progress)))
+
+    def _show_the_rest(self, rollouts: list[Rollout]) -> None:
+        """The answer may overtake frames, which rclpy then drops; and of many the server sends a part. It has all."""
+        if self._on_frame is None:
+            return
+        for candidate, rollout in enumerate(rollouts):
+            for number, image in enumerate(rollout.frames.images, start=1):
+                if (candidate, number) not in self._seen:
+                    self._on_frame(Seen(candidate, number, image, 1.0))
 
     def _end(self, answer: Answer | None, error: EgowmError | None) -> None:
         if self.done:
@@ -210,11 +233,10 @@ class ImagineClient:
             message.rate_hz = rate_hz
         if goal_image is not None:
             goal.goal_image = conversions.image_message(goal_image, 0, robot.camera().optical_frame)
-        pending = Pending()
+        pending = Pending(on_frame)
         if on_done is not None:
             pending._on_done = on_done
-        watch = _watching(pending, on_frame)
-        self._client.send_goal_async(goal, feedback_callback=watch).add_done_callback(pending._accepted)
+        self._client.send_goal_async(goal, feedback_callback=pending._heard).add_done_callback(pending._accepted)
         return pending
 
     def imagine(
@@ -231,7 +253,8 @@ class ImagineClient:
         """The futures of ``candidates`` (N,T,D), in units, from what the robot sees now.
 
         ``goal_image`` (H,W,3) uint8: what the camera should see at the end; with it, candidates are ranked. ``horizon``
-        in frames, 0 for the model's own; candidates have at least as many rows. ``on_frame`` sees frames as they come.
+        in frames, 0 for the model's own; candidates have at least as many rows. ``on_frame`` sees frames as they come,
+        and with the answer those that had not come.
 
         Raises:
             AnswerError: there is no such server, it rejected or refused the goal, failed, or took too long; what was
@@ -278,22 +301,3 @@ class ImagineClient:
             time.sleep(seconds)
         else:
             self._executor.spin_once(timeout_sec=seconds)
-
-
-def _watching(pending: Pending, on_frame: Callable[[Seen], None] | None) -> Callable[[Any], None]:
-    def watch(message: Any) -> None:
-        pending.heard_s = time.monotonic()
-        if on_frame is None:
-            return
-        feedback = message.feedback
-        with contextlib.suppress(EgowmError):  # a picture that is none is not worth the goal
-            on_frame(
-                Seen(
-                    int(feedback.candidate),
-                    int(feedback.frame),
-                    decode_image(feedback.image),
-                    float(feedback.progress),
-                )
-            )
-
-    return watch
