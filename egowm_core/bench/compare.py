@@ -159,6 +159,7 @@ def measure_choices(
                     counted[twin] = count_flops(_work(counting or model, twin, horizon))
                 if (how := (choice.compile_mode, choice.tiny_decoder)) != compiled:
                     _all_eager(ready.values())
+                    compiled = ("none", False)  # should compiling fail
                     compile_world_model(model, choice.compile_mode)
                     compiled = how
                 model.overlap = choice.overlap
